@@ -1,0 +1,3 @@
+package advisory
+
+var dashboard = []Advisory{}

@@ -1,0 +1,121 @@
+// Package budget names every deadline. Each external call takes its time limit
+// from here, so that a wait that ends says which budget it used and what it was
+// waiting for. It is a leaf.
+package budget
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+)
+
+// Name is the name of a time budget.
+type Name string
+
+// The budgets.
+const (
+	Probe          Name = "probe"           // one question to something that should answer at once
+	TCP            Name = "tcp"             // one TCP connect on this machine
+	Operation      Name = "operation"       // one ordinary call
+	Heavy          Name = "heavy"           // one call that does much work
+	GatewayStart   Name = "gateway-start"   // launch until ready
+	GatewayStop    Name = "gateway-stop"    // SIGTERM until ended, before SIGKILL
+	SandboxReady   Name = "sandbox-ready"   // create until Ready
+	SandboxStop    Name = "sandbox-stop"    // SIGTERM until ended, before SIGKILL
+	AgentHealthy   Name = "agent-healthy"   // started until its health endpoint answers
+	Provider       Name = "provider"        // one validation request to a model provider
+	InferenceIdle  Name = "inference-idle"  // silence inside a streamed model answer
+	InferenceStart Name = "inference-start" // request sent until the first byte of the answer
+	RelayOpen      Name = "relay-open"      // RelayOpen until the supervisor's stream arrives
+	SessionWait    Name = "session-wait"    // waiting for a supervisor's session
+	Lock           Name = "lock"            // waiting for a lock that another process holds briefly
+)
+
+// Entry is one row of the table that `creel help budgets` prints.
+type Entry struct {
+	Name    Name
+	Default time.Duration
+	Meaning string
+}
+
+// Table lists all budgets with their defaults.
+func Table() []Entry {
+	return []Entry{
+		{Probe, 3 * time.Second, "one question to something that should answer at once"},
+		{TCP, 1 * time.Second, "one TCP connect on this machine"},
+		{Operation, 30 * time.Second, "one ordinary call"},
+		{Heavy, 60 * time.Second, "one call that does much work"},
+		{GatewayStart, 20 * time.Second, "gateway launched until ready"},
+		{GatewayStop, 10 * time.Second, "gateway asked to stop until it is killed"},
+		{SandboxReady, 180 * time.Second, "sandbox created until Ready"},
+		{SandboxStop, 10 * time.Second, "sandbox asked to stop until it is killed"},
+		{AgentHealthy, 30 * time.Second, "agent started until its health endpoint answers"},
+		{Provider, 15 * time.Second, "one validation request to a model provider"},
+		{InferenceIdle, 120 * time.Second, "silence inside a streamed model answer"},
+		{InferenceStart, 300 * time.Second, "model request sent until the first byte of the answer"},
+		{RelayOpen, 10 * time.Second, "relay asked for until the supervisor's stream arrives"},
+		{SessionWait, 15 * time.Second, "waiting for a supervisor's session"},
+		{Lock, 2 * time.Second, "waiting for a lock that is held briefly"},
+	}
+}
+
+// Variable is the environment variable that overrides a budget,
+// e.g. CREEL_BUDGET_GATEWAY_START.
+func (n Name) Variable() string {
+	return "CREEL_BUDGET_" + strings.ToUpper(strings.ReplaceAll(string(n), "-", "_"))
+}
+
+// Of returns the duration of a budget: the environment's override if it is a
+// positive duration (like "5s"), else the default. An unknown name panics: it is
+// a mistake in the program.
+func Of(n Name) time.Duration {
+	if s := os.Getenv(n.Variable()); s != "" {
+		if d, err := time.ParseDuration(s); err == nil && d > 0 {
+			return d
+		}
+	}
+	for _, e := range Table() {
+		if e.Name == n {
+			return e.Default
+		}
+	}
+	panic("budget: unknown name " + string(n))
+}
+
+// Check reports the overrides in the environment that do not parse.
+func Check() error {
+	for _, e := range Table() {
+		s := os.Getenv(e.Name.Variable())
+		if s == "" {
+			continue
+		}
+		if d, err := time.ParseDuration(s); err != nil || d <= 0 {
+			return fmt.Errorf("%s=%q is not a positive duration such as 5s", e.Name.Variable(), s)
+		}
+	}
+	return nil
+}
+
+// Expired is the cause of a context whose budget ran out.
+type Expired struct {
+	Budget    Name
+	Limit     time.Duration
+	Operation string // what was being done, with the unmet condition
+}
+
+// Error names the operation, the budget and its length.
+func (e *Expired) Error() string {
+	return fmt.Sprintf("%s: not done within %s (budget %q)", e.Operation, e.Limit, string(e.Budget))
+}
+
+// Timeout marks it as a time-out.
+func (e *Expired) Timeout() bool { return true }
+
+// Context bounds ctx by a budget. When the budget runs out, context.Cause is an
+// *Expired that names operation.
+func Context(ctx context.Context, n Name, operation string) (context.Context, context.CancelFunc) {
+	d := Of(n)
+	return context.WithTimeoutCause(ctx, d, &Expired{Budget: n, Limit: d, Operation: operation})
+}

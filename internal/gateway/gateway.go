@@ -1,0 +1,180 @@
+// Package gateway is the contract between those who need a gateway (layers,
+// commands) and the ways to run one (runtimes), and the domain view of its API.
+// It imports no runtime and no generated code.
+package gateway
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"creel/internal/bundle"
+	"creel/internal/credential"
+	"creel/internal/health"
+	"creel/internal/inference"
+	"creel/internal/sandbox"
+)
+
+// Endpoint is where a gateway answers.
+type Endpoint struct {
+	Host string // "127.0.0.1"
+	Port int    // 0 when not known
+}
+
+// Observation is what was seen of a gateway just now. Problems are data.
+type Observation struct {
+	Verdict  health.Verdict
+	Reason   string // advisory id when not OK, e.g. "gateway-not-running", "gateway-hung"
+	Message  string
+	Evidence []health.Evidence
+	Hints    []string
+	// Absent is positive proof that no process of this gateway runs.
+	Absent   bool
+	Identity Identity // zero unless the identity link of the chain held
+	Endpoint Endpoint // as recorded, even when nothing answers
+	// Drift says what differs from what would be started now (another build of
+	// the executable, other settings); empty when nothing does.
+	Drift []string
+}
+
+// Identity is who answers at the endpoint.
+type Identity struct {
+	Gateway    string
+	InstanceID string
+	PID        int
+	StartedAt  time.Time
+	Version    string
+	BuildID    string
+}
+
+// Progress receives one sentence about observed state, e.g. "waiting for health".
+type Progress func(message string)
+
+// Runtime runs one gateway.
+type Runtime interface {
+	// Name is "embedded", "openshell", "k3s", "kubernetes" or "external".
+	Name() string
+	// Observe asks the whole evidence chain: process, TCP, TLS (with and without
+	// our certificate), Health, identity. It never fails, never mutates, and ends
+	// within the probe budget.
+	Observe(ctx context.Context) Observation
+	// Start returns when the gateway is ready, has exited or is out of budget.
+	// Starting a running gateway changes nothing.
+	Start(ctx context.Context, report Progress) error
+	// Stop returns when the gateway has ended. Sandboxes go on. Stopping a
+	// stopped gateway changes nothing.
+	Stop(ctx context.Context, report Progress) error
+	// Secrets is where its bootstrap secrets are, with what they must satisfy.
+	Secrets() (bundle.Store, bundle.Requirements)
+	// Endpoint is the recorded endpoint; Port 0 before the first start.
+	Endpoint() Endpoint
+	// Logs writes the last lines of the daemon's log; with follow it goes on until
+	// ctx ends. lines 0 means all.
+	Logs(ctx context.Context, w io.Writer, lines int, follow bool) error
+	// Dial connects with the client certificate.
+	Dial(ctx context.Context) (Client, error)
+}
+
+// Inspection is what the gateway observes of one sandbox.
+type Inspection struct {
+	Name           string
+	ID             string
+	Agent          string
+	Phase          sandbox.Phase
+	Message        string
+	Wanted         sandbox.Wanted
+	Connected      bool
+	ConnectedSince time.Time
+	State          sandbox.State
+	Health         AgentHealth
+	Dashboard      Forward
+	PolicyDeclared string
+	Model          string
+	CreatedAt      time.Time
+}
+
+// AgentHealth is the answer of an agent's health endpoint asked from inside.
+type AgentHealth struct {
+	Verdict    health.Verdict
+	Message    string
+	HTTPStatus int
+	Took       time.Duration
+}
+
+// Forward is a listener of the gateway for a port inside a sandbox. Port 0 means
+// none.
+type Forward struct {
+	Sandbox    string
+	Bind       string
+	Port       int
+	WantedPort int
+	TargetPort int
+	Bound      bool
+	Error      string
+}
+
+// Dashboard is how to open a sandbox's dashboard.
+type Dashboard struct {
+	Forward    Forward
+	Token      credential.Secret // empty unless asked for
+	HealthPath string
+	WebSocket  string
+}
+
+// LogLine is one line of a sandbox's log.
+type LogLine struct {
+	At      time.Time
+	Level   string // "info", "warn", "error"
+	Source  string // "agent", "supervisor"
+	Message string
+}
+
+// Exec is a command to run inside a sandbox.
+type Exec struct {
+	SandboxID string
+	Command   []string
+	Workdir   string
+	Env       map[string]string
+	Timeout   time.Duration // 0: none
+	TTY       bool
+	Cols      int
+	Rows      int
+	Stdin     io.Reader // nil: empty
+	Stdout    io.Writer
+	Stderr    io.Writer
+	Resize    <-chan [2]int // columns, rows; nil: none
+}
+
+// Client is the gateway's API in domain terms. Errors are *advisory.Problem
+// where the cause is known; a sandbox that does not exist is ErrNotFound.
+type Client interface {
+	Close() error
+	Identity(ctx context.Context) (Identity, error)
+
+	CreateSandbox(ctx context.Context, name string, spec sandbox.Spec) (Inspection, error)
+	// WaitSandbox follows the sandbox until it is Ready or in a terminal phase,
+	// calling report with each new phase or event message.
+	WaitSandbox(ctx context.Context, name string, report Progress) (Inspection, error)
+	StartSandbox(ctx context.Context, name string) error
+	StopSandbox(ctx context.Context, name string) error
+	// DeleteSandbox returns false when there was none.
+	DeleteSandbox(ctx context.Context, name string) (bool, error)
+	// Inspect returns the named sandboxes, or all. A name that does not exist is
+	// left out. probe asks agents' health endpoints.
+	Inspect(ctx context.Context, probe bool, names ...string) ([]Inspection, error)
+	Dashboard(ctx context.Context, name string, token bool) (Dashboard, error)
+	// Exec returns the exit code.
+	Exec(ctx context.Context, e Exec) (int, error)
+	// Logs calls line for the last n lines and, with follow, for each new one.
+	Logs(ctx context.Context, name string, n int, follow bool, line func(LogLine)) error
+
+	// SetProvider stores a provider's credential and base URL, creating or
+	// replacing it.
+	SetProvider(ctx context.Context, r inference.Route) error
+	// SetRoute makes provider and model answer; SetRoute("", "") removes the route.
+	SetRoute(ctx context.Context, provider, model string) error
+	// Route returns the route without its key, and whether there is one.
+	Route(ctx context.Context) (inference.Route, bool, error)
+	// CheckInference asks the provider whether it answers, now or within maxAge.
+	CheckInference(ctx context.Context, maxAge time.Duration) (inference.Check, error)
+}

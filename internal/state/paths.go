@@ -1,0 +1,206 @@
+// Package state is the only place that knows the names of files on disk, and
+// how to change them durably. docs/state.md lists the same names. It is a leaf.
+package state
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Names inside the roots. docs/state.md lists every one of them.
+const (
+	GatewaysDir = "gateways" // under each root: one entry a gateway
+	VersionsDir = "versions" // state root: copies of this executable, by build id
+
+	DesiredSuffix = ".yaml" // config/gateways/NAME.yaml
+
+	LockFile          = "gateway.lock"      // flock of whoever mutates
+	DaemonLockFile    = "daemon.lock"       // flock held by the daemon for life
+	MarkerFile        = "gateway.json"      // the running daemon's marker
+	GatewayLogFile    = "gateway.log"       // daemon log, size-rotated
+	DatabaseFile      = "gateway.db"        // SQLite, WAL
+	JournalFile       = "journal.jsonl"     // intents and outcomes
+	CredentialKeyFile = "credentials.key"   // age identity that encrypts stored credentials
+	RegistrationFile  = "registration.json" // which OpenShell registration files are ours
+	TLSDir            = "tls"               // bootstrap secrets
+	CACertFile        = "ca.crt"            // tls/
+	CAKeyFile         = "ca.key"            // tls/
+	ServerDir         = "server"            // tls/server/
+	ClientDir         = "client"            // tls/client/
+	TLSCertFile       = "tls.crt"           // tls/{server,client}/
+	TLSKeyFile        = "tls.key"           // tls/{server,client}/
+	JWTDir            = "jwt"               // sandbox token key
+	JWTSigningFile    = "signing.pem"       // jwt/
+	JWTPublicFile     = "public.pem"        // jwt/
+	JWTKeyIDFile      = "kid"               // jwt/
+	HandshakeFile     = "ssh-handshake"     // generation 1 only
+	BackupDir         = "backup"            // replaced key material
+	SandboxesDir      = "sandboxes"         // one directory a sandbox, by id
+	HandleFile        = "handle.json"       // the sandbox's durable record
+	LaunchFile        = "launch.json"       // what its supervisor was started with
+	TokenFile         = "token"             // its supervisor's token for the gateway
+	SupervisorLock    = "supervisor.lock"   // flock held by the supervisor for life
+	TombstoneFile     = "deleted"           // deleted while the gateway was down
+	WorkspaceDir      = "workspace"         // the sandbox's /sandbox
+	LogDir            = "log"               // the sandbox's logs
+	AgentLogFile      = "agent.log"         // log/, size-rotated
+	SupervisorLogFile = "supervisor.log"    // log/, size-rotated
+	GatewaySocketFile = "gateway.sock"      // run root
+	OpenShellConfig   = "openshell"         // under the user's config root
+	ActiveGatewayFile = "active_gateway"    // openshell/
+	MetadataFile      = "metadata.json"     // openshell/gateways/NAME/
+	MTLSDir           = "mtls"              // openshell/gateways/NAME/
+)
+
+// MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path
+// holds 108 bytes with the closing NUL).
+const MaxSocketPath = 107
+
+// Roots are the three directories that everything of Creel's lives in, and the
+// configuration root of OpenShell clients. All are absolute.
+type Roots struct {
+	Config    string
+	State     string
+	Run       string
+	OpenShell string
+}
+
+// RootsFrom derives the roots from the environment: CREEL_HOME, else the XDG
+// directories below HOME. OpenShell's root follows XDG_CONFIG_HOME, or lies in
+// CREEL_HOME/config when that is set. A CREEL_HOME that exists and is not a
+// directory is an error. Nothing is created.
+func RootsFrom(getenv func(string) string) (Roots, error) {
+	if home := getenv("CREEL_HOME"); home != "" {
+		abs, err := filepath.Abs(home)
+		if err != nil {
+			return Roots{}, fmt.Errorf("resolve CREEL_HOME: %w", err)
+		}
+		if fi, err := os.Stat(abs); err == nil && !fi.IsDir() {
+			return Roots{}, &NotDirectory{Path: abs, What: "CREEL_HOME"}
+		}
+		config := filepath.Join(abs, "config")
+		openshell := filepath.Join(config, OpenShellConfig)
+		if x := getenv("XDG_CONFIG_HOME"); filepath.IsAbs(x) {
+			openshell = filepath.Join(x, OpenShellConfig)
+		}
+		return Roots{Config: config, State: filepath.Join(abs, "state"), Run: filepath.Join(abs, "run"),
+			OpenShell: openshell}, nil
+	}
+	home := getenv("HOME")
+	xdg := func(name, fallback string) (string, error) {
+		if v := getenv(name); filepath.IsAbs(v) { // relative values are to be ignored, says the XDG specification
+			return v, nil
+		}
+		if !filepath.IsAbs(home) {
+			return "", fmt.Errorf("neither CREEL_HOME, %s nor HOME names a directory", name)
+		}
+		return filepath.Join(home, fallback), nil
+	}
+	config, err := xdg("XDG_CONFIG_HOME", ".config")
+	if err != nil {
+		return Roots{}, err
+	}
+	st, err := xdg("XDG_STATE_HOME", filepath.Join(".local", "state"))
+	if err != nil {
+		return Roots{}, err
+	}
+	r := Roots{Config: filepath.Join(config, "creel"), State: filepath.Join(st, "creel"),
+		OpenShell: filepath.Join(config, OpenShellConfig)}
+	r.Run = filepath.Join(r.State, "run")
+	if v := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(v) {
+		if fi, err := os.Stat(v); err == nil && fi.IsDir() {
+			r.Run = filepath.Join(v, "creel")
+		}
+	}
+	return r, nil
+}
+
+// NotDirectory is the error of a root that exists and is something else.
+type NotDirectory struct{ Path, What string }
+
+// Error names the path.
+func (e *NotDirectory) Error() string {
+	return fmt.Sprintf("%s: %s is not a directory", e.What, e.Path)
+}
+
+// Gateway returns the paths of one gateway.
+func (r Roots) Gateway(name string) Gateway { return Gateway{Roots: r, Name: name} }
+
+// Versions is the directory with copies of this executable.
+func (r Roots) Versions() string { return filepath.Join(r.State, VersionsDir) }
+
+// DesiredFiles is the directory that holds one NAME.yaml a gateway.
+func (r Roots) DesiredFiles() string { return filepath.Join(r.Config, GatewaysDir) }
+
+// Gateway names the files of one gateway.
+type Gateway struct {
+	Roots Roots
+	Name  string
+}
+
+// Desired is the file of the desired state.
+func (g Gateway) Desired() string { return filepath.Join(g.Roots.DesiredFiles(), g.Name+DesiredSuffix) }
+
+// Dir is the gateway's directory under the state root.
+func (g Gateway) Dir() string { return filepath.Join(g.Roots.State, GatewaysDir, g.Name) }
+
+// RunDir is the gateway's directory for sockets.
+func (g Gateway) RunDir() string { return filepath.Join(g.Roots.Run, GatewaysDir, g.Name) }
+
+// File is a file or directory directly below Dir, by one of this package's names.
+func (g Gateway) File(name string) string { return filepath.Join(g.Dir(), name) }
+
+// Lock is the flock of whoever mutates this gateway.
+func (g Gateway) Lock() string { return g.File(LockFile) }
+
+// Marker is the running daemon's marker.
+func (g Gateway) Marker() string { return g.File(MarkerFile) }
+
+// Journal is the append-only record.
+func (g Gateway) Journal() string { return g.File(JournalFile) }
+
+// Database is the gateway's store.
+func (g Gateway) Database() string { return g.File(DatabaseFile) }
+
+// Log is the daemon's log.
+func (g Gateway) Log() string { return g.File(GatewayLogFile) }
+
+// Socket is the Unix socket that supervisors dial.
+func (g Gateway) Socket() string { return filepath.Join(g.RunDir(), GatewaySocketFile) }
+
+// Registration is the directory that OpenShell clients read for this gateway.
+func (g Gateway) Registration() string {
+	return filepath.Join(g.Roots.OpenShell, GatewaysDir, g.Name)
+}
+
+// Sandboxes is the directory that holds one directory a sandbox.
+func (g Gateway) Sandboxes() string { return g.File(SandboxesDir) }
+
+// Sandbox returns the paths of one sandbox by its id.
+func (g Gateway) Sandbox(id string) Sandbox {
+	return Sandbox{dir: filepath.Join(g.Sandboxes(), id)}
+}
+
+// Sandbox names the files of one sandbox.
+type Sandbox struct{ dir string }
+
+// Dir is the sandbox's directory.
+func (s Sandbox) Dir() string { return s.dir }
+
+// File is a file directly below Dir.
+func (s Sandbox) File(name string) string { return filepath.Join(s.dir, name) }
+
+// Workspace is what the sandbox sees as /sandbox.
+func (s Sandbox) Workspace() string { return s.File(WorkspaceDir) }
+
+// Log is a file below the sandbox's log directory.
+func (s Sandbox) Log(name string) string { return filepath.Join(s.dir, LogDir, name) }
+
+// CheckSocketPath reports a socket path that the kernel would refuse.
+func CheckSocketPath(path string) error {
+	if len(path) > MaxSocketPath {
+		return fmt.Errorf("socket path %s has %d bytes, the limit is %d: choose a shorter CREEL_HOME or XDG_RUNTIME_DIR", path, len(path), MaxSocketPath)
+	}
+	return nil
+}
