@@ -1,0 +1,98 @@
+package host
+
+import (
+	"bufio"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// PortHolder names who listens on a TCP port of this machine. Processes of
+// other users can be seen by root only: then PID is 0. ok is false when nobody
+// listens.
+func PortHolder(port int) (PortUser, bool) {
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(table)
+		if err != nil {
+			continue
+		}
+		s, found := findListener(f, port)
+		_ = f.Close()
+		if !found {
+			continue
+		}
+		u := PortUser{User: userName(s.uid)}
+		if pid, ok := socketOwner(s.inode); ok {
+			u.PID = pid
+			u.Command = command(pid)
+		}
+		return u, true
+	}
+	return PortUser{}, false
+}
+
+type listener struct{ uid, inode string }
+
+// findListener scans a table of proc_net_tcp(5): column 1 is the local address
+// as hexadecimal ADDRESS:PORT, 3 the state (0A listens), 7 the uid, 9 the inode.
+func findListener(r io.Reader, port int) (listener, bool) {
+	const listening = "0A"
+	for s := bufio.NewScanner(r); s.Scan(); {
+		col := strings.Fields(s.Text())
+		if len(col) < 10 || col[3] != listening {
+			continue
+		}
+		_, hex, _ := strings.Cut(col[1], ":")
+		if n, err := strconv.ParseUint(hex, 16, 16); err == nil && int(n) == port {
+			return listener{uid: col[7], inode: col[9]}, true
+		}
+	}
+	return listener{}, false
+}
+
+func userName(uid string) string {
+	if u, err := user.LookupId(uid); err == nil {
+		return u.Username
+	}
+	return uid
+}
+
+func socketOwner(inode string) (int, bool) {
+	want := "socket:[" + inode + "]"
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return 0, false
+	}
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue
+		}
+		dir := filepath.Join("/proc", p.Name(), "fd")
+		fds, err := os.ReadDir(dir)
+		if err != nil {
+			continue
+		}
+		for _, fd := range fds {
+			if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == want {
+				return pid, true
+			}
+		}
+	}
+	return 0, false
+}
+
+// command is the program's base name; arguments may hold secrets and stay where
+// they are.
+func command(pid int) string {
+	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cmdline")
+	if err == nil {
+		if argv0, _, _ := strings.Cut(string(b), "\x00"); argv0 != "" {
+			return filepath.Base(argv0)
+		}
+	}
+	return strings.TrimSpace(readSmall("/proc/" + strconv.Itoa(pid) + "/comm"))
+}
