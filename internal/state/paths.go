@@ -18,6 +18,7 @@ const (
 	LockFile          = "gateway.lock"      // flock of whoever mutates
 	DaemonLockFile    = "daemon.lock"       // flock held by the daemon for life
 	MarkerFile        = "gateway.json"      // the running daemon's marker
+	EndpointFile      = "endpoint.json"     // where the gateway last served
 	GatewayLogFile    = "gateway.log"       // daemon log, size-rotated
 	DatabaseFile      = "gateway.db"        // SQLite, WAL
 	JournalFile       = "journal.jsonl"     // intents and outcomes
