@@ -1,0 +1,60 @@
+package agent
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLookup(t *testing.T) {
+	tests := []struct {
+		name         string
+		want         Manifest
+		needsCommand bool
+	}{
+		{"console", Manifest{
+			Name: "console", Title: "Creel console", Command: []string{"/opt/creel/creel", "agent", "console"},
+			Port: 18789, HealthPath: "/health", WebSocketPath: "/ws",
+		}, false},
+		{"command", Manifest{Name: "command", Title: "Your own command"}, true},
+	}
+	for _, tt := range tests {
+		got, err := Lookup(tt.name)
+		if err != nil {
+			t.Fatalf("Lookup(%q): %v", tt.name, err)
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Errorf("Lookup(%q) (-want +got):\n%s", tt.name, diff)
+		}
+		if got.NeedsCommand() != tt.needsCommand {
+			t.Errorf("%s: NeedsCommand() = %v, want %v", tt.name, got.NeedsCommand(), tt.needsCommand)
+		}
+	}
+}
+
+func TestLookupUnknown(t *testing.T) {
+	for _, name := range []string{"", "Console", "openclaw", "console "} {
+		_, err := Lookup(name)
+		var unknown *Unknown
+		if !errors.As(err, &unknown) {
+			t.Fatalf("Lookup(%q) = %v, want *Unknown", name, err)
+		}
+		for _, valid := range Names() {
+			if !strings.Contains(err.Error(), valid) {
+				t.Errorf("Lookup(%q): %q does not name %q", name, err, valid)
+			}
+		}
+	}
+}
+
+// A caller that changes what it got must not change what the next one gets.
+func TestManifestsAreCopies(t *testing.T) {
+	first, _ := Lookup(Console)
+	first.Command[0] = "/bin/false"
+	second, _ := Lookup(Console)
+	if second.Command[0] != InsideExecutable {
+		t.Errorf("second Lookup sees the first caller's change: %q", second.Command[0])
+	}
+}

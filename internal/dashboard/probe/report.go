@@ -1,0 +1,30 @@
+// Package probe asks a dashboard, from outside and the way a browser would,
+// whether it opens: TCP, health over HTTP, the page, the WebSocket with the right
+// and with a wrong origin, the right and a wrong token. It only asks; it mends
+// and remembers nothing.
+package probe
+
+import (
+	"creel/internal/credential"
+	"creel/internal/health"
+)
+
+// Target is the dashboard to ask.
+type Target struct {
+	Host string // "127.0.0.1"; an address that is bound, never a wildcard
+	Port int
+	// HealthPath is asked over HTTP; without one any answer below 500 to "/" will do.
+	HealthPath string
+	// WebSocketPath is empty for an agent whose page needs none: then neither the
+	// page nor origins nor tokens are asked about.
+	WebSocketPath string
+	Token         credential.Secret
+}
+
+// Report is what came back.
+type Report struct {
+	Verdict  health.Verdict
+	Reason   string // advisory id; empty when OK
+	Message  string // one sentence for a person
+	Evidence []health.Evidence
+}
