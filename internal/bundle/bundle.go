@@ -5,14 +5,14 @@ package bundle
 
 import (
 	"context"
-	"crypto/ed25519"
-	"crypto/tls"
-	"crypto/x509"
+	"errors"
+
+	"creel/internal/health"
 )
 
 // Secret is one stored object of the set: a Kubernetes Secret or a group of files.
 type Secret struct {
-	// Name is the member's name, e.g. "openshell-server-tls" or "server".
+	// Name is the name it is stored under, e.g. "openshell-server-tls" or "server".
 	Name string
 	// Type is "kubernetes.io/tls", "Opaque" or "" (directory).
 	Type string
@@ -23,10 +23,18 @@ type Secret struct {
 // Snapshot is everything a store held at one moment. An absent member is absent
 // from the map; that is data, not an error.
 type Snapshot struct {
+	// Secrets maps the name that a member is stored under to what is there.
 	Secrets map[string]Secret
+	// Caveats is what the store noticed about the places, not the values: for
+	// example a private key that other users may read.
+	Caveats []health.Caveat
 	// Token is the store's own note for optimistic concurrency.
 	Token any
 }
+
+// ErrChanged is in the chain of the error with which a store refuses a write
+// that was planned on a snapshot that is no longer true. Planning again helps.
+var ErrChanged = errors.New("the stored secrets changed in the meantime")
 
 // Store reads and writes the set.
 type Store interface {
@@ -35,18 +43,6 @@ type Store interface {
 	Load(ctx context.Context) (Snapshot, error)
 	// Apply writes members, keeping the previous value of each in a backup. prev
 	// is the snapshot that write was planned on; a store that changed since
-	// refuses.
+	// refuses with ErrChanged.
 	Apply(ctx context.Context, write []Secret, prev Snapshot) error
-}
-
-// Material is the set in the form that programs use.
-type Material struct {
-	CA        *x509.CertPool
-	CAPEM     []byte
-	Server    tls.Certificate
-	Client    tls.Certificate
-	ClientPEM struct{ Cert, Key []byte }
-	// SandboxKey signs sandbox tokens; KeyID is its kid.
-	SandboxKey ed25519.PrivateKey
-	KeyID      string
 }

@@ -1,5 +1,10 @@
 package bundle
 
+import (
+	"slices"
+	"strings"
+)
+
 // Generation says which members a gateway mounts.
 type Generation int
 
@@ -9,12 +14,168 @@ const (
 	Generation2 Generation = 2 // one CA, server, client, sandbox token key
 )
 
+// Layout says in which form a set of generation 2 is kept. Generation 1 only
+// exists as Kubernetes secrets.
+type Layout string
+
+// The layouts. The zero value of Requirements.Layout is the directory.
+const (
+	// Directory keeps the CA with its private key, so that a leaf can be issued
+	// again without touching the CA.
+	Directory Layout = "directory"
+	// Kubernetes keeps the CA's certificate inside the server's and the client's
+	// secret and its private key nowhere: server and client are issued together.
+	Kubernetes Layout = "kubernetes"
+)
+
 // Requirements is what a gateway needs of its set.
 type Requirements struct {
 	Generation Generation
+	// Layout is Directory when empty; generation 1 is always Kubernetes.
+	Layout Layout
 	// Hosts are further names and addresses that the server certificate must cover.
 	Hosts []string
 	// Names maps a member to the name it is stored under where a gateway's pod
 	// template says otherwise; nil means the generation's own names.
 	Names map[string]string
+}
+
+// Members of generation 2.
+const (
+	CA     = "ca"
+	Server = "server"
+	Client = "client"
+	JWT    = "jwt"
+)
+
+// Members of generation 1; also what generation 2 calls server and client in
+// Kubernetes.
+const (
+	ServerTLS    = "openshell-server-tls"
+	ServerCA     = "openshell-server-client-ca"
+	ClientTLS    = "openshell-client-tls"
+	SSHHandshake = "openshell-ssh-handshake"
+	jwtKeys      = "openshell-jwt-keys" // of a Helm release whose full name is "openshell"
+)
+
+// Keys inside a secret, and types of Kubernetes secrets.
+const (
+	keyTLSCert   = "tls.crt"
+	keyTLSKey    = "tls.key"
+	keyCACert    = "ca.crt"
+	keyCAKey     = "ca.key"
+	keySigning   = "signing.pem"
+	keyPublic    = "public.pem"
+	keyKeyID     = "kid"
+	keyHandshake = "secret"
+
+	typeTLS    = "kubernetes.io/tls"
+	typeOpaque = "Opaque"
+)
+
+// role is what a member is for, whatever it is called.
+type role int
+
+const (
+	roleServer role = iota
+	roleCA
+	roleClient
+	roleHandshake
+	roleSandboxKey
+)
+
+// member is one row of the tables of the bootstrap secret specification.
+type member struct {
+	name   string // the member's name in this package
+	stored string // the name it is stored under by default
+	role   role
+	typ    string
+	keys   []string // all must be there; the one that makes the set valid comes last
+}
+
+// members lists the members of a set in the fixed order in which they are
+// reported and issued.
+func members(g Generation, l Layout) []member {
+	switch {
+	case g == Generation1:
+		return []member{
+			{ServerTLS, ServerTLS, roleServer, typeTLS, []string{keyTLSKey, keyTLSCert}},
+			{ServerCA, ServerCA, roleCA, typeOpaque, []string{keyCACert}},
+			{ClientTLS, ClientTLS, roleClient, typeOpaque, []string{keyCACert, keyTLSKey, keyTLSCert}},
+			{SSHHandshake, SSHHandshake, roleHandshake, typeOpaque, []string{keyHandshake}},
+		}
+	case g == Generation2 && l == Kubernetes:
+		return []member{
+			{Server, ServerTLS, roleServer, typeTLS, []string{keyCACert, keyTLSKey, keyTLSCert}},
+			{Client, ClientTLS, roleClient, typeTLS, []string{keyCACert, keyTLSKey, keyTLSCert}},
+			{JWT, jwtKeys, roleSandboxKey, typeOpaque, []string{keySigning, keyPublic, keyKeyID}},
+		}
+	case g == Generation2:
+		return []member{
+			{CA, CA, roleCA, "", []string{keyCAKey, keyCACert}},
+			{Server, Server, roleServer, "", []string{keyTLSKey, keyTLSCert}},
+			{Client, Client, roleClient, "", []string{keyTLSKey, keyTLSCert}},
+			{JWT, JWT, roleSandboxKey, "", []string{keySigning, keyPublic, keyKeyID}},
+		}
+	}
+	return nil
+}
+
+func (r Requirements) layout() Layout {
+	if r.Generation == Generation1 {
+		return Kubernetes
+	}
+	if r.Layout == "" {
+		return Directory
+	}
+	return r.Layout
+}
+
+// members are the rows of this gateway, with its own stored names.
+func (r Requirements) members() []member {
+	ms := members(r.Generation, r.layout())
+	for i := range ms {
+		if n := strings.TrimSpace(r.Names[ms[i].name]); n != "" {
+			ms[i].stored = n
+		}
+	}
+	return ms
+}
+
+// keepsCAKey reports whether the set holds the CA's private key.
+func keepsCAKey(g Generation, l Layout) bool { return g == Generation2 && l == Directory }
+
+// serverNames are the names that an issued server certificate gets.
+func (r Requirements) serverNames() []string {
+	names := []string{"openshell", "openshell.openshell.svc", "openshell.openshell.svc.cluster.local", "localhost",
+		"openshell.localhost", "*.openshell.localhost", "host.docker.internal", "host.containers.internal", "127.0.0.1", "::1"}
+	if r.Generation == Generation1 {
+		names = []string{"openshell", "openshell.openshell", "openshell.openshell.svc",
+			"openshell.openshell.svc.cluster.local", "localhost", "127.0.0.1"}
+	}
+	return appendNames(names, r.Hosts)
+}
+
+// neededNames are the names without which somebody who must reach this gateway
+// cannot: fewer than serverNames, because a certificate that somebody else
+// issued need not cover container engines that are not there.
+func (r Requirements) neededNames() []string {
+	names := []string{"localhost", "127.0.0.1"}
+	switch {
+	case r.Generation == Generation1:
+		return r.serverNames()
+	case r.layout() == Kubernetes:
+		names = []string{"openshell.openshell.svc.cluster.local", "localhost", "127.0.0.1"}
+	}
+	return appendNames(names, r.Hosts)
+}
+
+func appendNames(names, more []string) []string {
+	for _, n := range more {
+		n = strings.TrimSpace(n)
+		if n != "" && !slices.Contains(names, n) {
+			names = append(names, n)
+		}
+	}
+	return names
 }

@@ -1,0 +1,104 @@
+package bundle
+
+import (
+	"bytes"
+	"crypto/ed25519"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"strings"
+
+	"creel/internal/advisory"
+)
+
+// LocalName is the name under which the server certificate of an embedded
+// gateway is verified.
+const LocalName = "localhost"
+
+// Material is the set in the form that programs use.
+type Material struct {
+	CA        *x509.CertPool
+	CAPEM     []byte
+	Server    tls.Certificate
+	Client    tls.Certificate
+	ClientPEM struct{ Cert, Key []byte }
+	// SandboxKey signs sandbox tokens; KeyID is its kid.
+	SandboxKey ed25519.PrivateKey
+	KeyID      string
+}
+
+// Open parses a set of generation 2 in the directory layout. It checks what a
+// program that uses the set relies on (everything parses, each key fits its
+// certificate, the key id fits the signing key); validity in time and names are
+// Inspect's.
+func Open(s Snapshot) (Material, error) {
+	m, err := open(s)
+	if err != nil {
+		return Material{}, advisory.New("secrets-unusable", "open bootstrap secrets", err)
+	}
+	return m, nil
+}
+
+func open(s Snapshot) (Material, error) {
+	var m Material
+	for _, row := range members(Generation2, Directory) {
+		secret, ok := s.Secrets[row.stored]
+		if !ok {
+			return m, fmt.Errorf("%s is absent", row.name)
+		}
+		if missing := missingKeys(row, secret); len(missing) > 0 {
+			return m, fmt.Errorf("%s lacks %s", row.name, strings.Join(missing, ", "))
+		}
+	}
+	authorities, err := parseCertificates(s.Secrets[CA].Data[keyCACert])
+	if err != nil {
+		return m, fmt.Errorf("ca: %w", err)
+	}
+	m.CA = x509.NewCertPool()
+	for _, c := range authorities {
+		m.CA.AddCert(c)
+	}
+	m.CAPEM = bytes.Clone(s.Secrets[CA].Data[keyCACert])
+	if m.Server, err = tls.X509KeyPair(s.Secrets[Server].Data[keyTLSCert], s.Secrets[Server].Data[keyTLSKey]); err != nil {
+		return m, fmt.Errorf("server: %w", err)
+	}
+	if m.Client, err = tls.X509KeyPair(s.Secrets[Client].Data[keyTLSCert], s.Secrets[Client].Data[keyTLSKey]); err != nil {
+		return m, fmt.Errorf("client: %w", err)
+	}
+	m.ClientPEM.Cert = bytes.Clone(s.Secrets[Client].Data[keyTLSCert])
+	m.ClientPEM.Key = bytes.Clone(s.Secrets[Client].Data[keyTLSKey])
+	if m.SandboxKey, err = parseSigningKey(s.Secrets[JWT].Data[keySigning]); err != nil {
+		return m, fmt.Errorf("jwt: %w", err)
+	}
+	m.KeyID, err = keyID(m.SandboxKey.Public().(ed25519.PublicKey))
+	if err != nil {
+		return m, fmt.Errorf("jwt: %w", err)
+	}
+	if got := strings.TrimSpace(string(s.Secrets[JWT].Data[keyKeyID])); got != m.KeyID {
+		return m, fmt.Errorf("jwt: %s does not fit %s", keyKeyID, keySigning)
+	}
+	return m, nil
+}
+
+// ServerConfig is what the gateway listens with: TLS 1.3, and no connection
+// without a client certificate of this CA.
+func (m Material) ServerConfig() *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{m.Server},
+		ClientAuth:   tls.RequireAndVerifyClientCert,
+		ClientCAs:    m.CA,
+	}
+}
+
+// ClientConfig is what a client dials with: this CA and no other, the client
+// certificate, TLS 1.3. serverName is what the server's certificate must be
+// valid for; LocalName for an embedded gateway.
+func (m Material) ClientConfig(serverName string) *tls.Config {
+	return &tls.Config{
+		MinVersion:   tls.VersionTLS13,
+		Certificates: []tls.Certificate{m.Client},
+		RootCAs:      m.CA,
+		ServerName:   serverName,
+	}
+}

@@ -1,0 +1,140 @@
+package bundle
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"creel/internal/advisory"
+)
+
+// attempts is how often a repair plans again when somebody else wrote between
+// its looking and its writing.
+const attempts = 3
+
+// RepairOptions says how far a repair may go.
+type RepairOptions struct {
+	// Replace is consent to replace what may be in use. Old values are kept in a
+	// backup either way.
+	Replace bool
+	// Renew also issues leaves again that are expiring.
+	Renew bool
+	// Progress receives sentences for a person; nil for none.
+	Progress func(message string)
+}
+
+// Outcome is what a repair found, did and left.
+type Outcome struct {
+	// Repaired: something was written, and the whole set was good when it was
+	// read again.
+	Repaired  bool      `json:"repaired"`
+	Written   []string  `json:"written"` // names, as stored
+	Before    Report    `json:"before"`
+	After     Report    `json:"after"`
+	Plan      Plan      `json:"plan"`      // what would make all of it good
+	Remaining []Finding `json:"remaining"` // what is not good now
+}
+
+// Repair makes a set good: load, inspect, plan, issue, apply, and inspect what a
+// second load parses. What cannot be loaded is unknown and is never repaired.
+// Members that are good keep their bytes. The error is not nil unless the set is
+// good at the end; the Outcome is filled as far as it went either way.
+func Repair(ctx context.Context, store Store, want Requirements, now time.Time, opts RepairOptions) (Outcome, error) {
+	var out Outcome
+	var err error
+	for range attempts {
+		out, err = repair(ctx, store, want, now, opts)
+		if !errors.Is(err, ErrChanged) {
+			break
+		}
+	}
+	return out, err
+}
+
+func repair(ctx context.Context, store Store, want Requirements, now time.Time, opts RepairOptions) (Outcome, error) {
+	out := Outcome{Written: []string{}, Remaining: []Finding{}}
+	snapshot, err := store.Load(ctx)
+	if err != nil {
+		return out, unknown("read bootstrap secrets", err)
+	}
+	out.Before = Inspect(snapshot, want, now)
+	if len(out.Before.Findings) == 0 {
+		return out, advisory.New("secrets-unknown", fmt.Sprintf("generation %d of bootstrap secrets is not known", want.Generation), nil)
+	}
+	out.Plan = makePlan(out.Before, opts.Renew)
+	do := out.Plan
+	if !opts.Replace {
+		do = do.Automatic()
+	}
+	if !do.NeedsRepair {
+		out.After = out.Before
+		return out, out.conclude(opts.Replace)
+	}
+	if opts.Progress != nil {
+		opts.Progress(announcement(do))
+	}
+	issued, err := Issue(do, snapshot, want, now, rand.Reader)
+	if err != nil {
+		return out, advisory.New("secrets-write", "issue bootstrap secrets", err)
+	}
+	if err := store.Apply(ctx, issued, snapshot); err != nil {
+		if errors.Is(err, ErrChanged) {
+			return out, advisory.New("secrets-changed", "write bootstrap secrets", err)
+		}
+		return out, advisory.New("secrets-write", "write bootstrap secrets", err)
+	}
+	for _, s := range issued {
+		out.Written = append(out.Written, s.Name)
+	}
+	if snapshot, err = store.Load(ctx); err != nil {
+		return out, unknown("read bootstrap secrets after writing them", err)
+	}
+	out.After = Inspect(snapshot, want, now)
+	if err := out.conclude(opts.Replace); err != nil {
+		return out, err
+	}
+	out.Repaired = true
+	if opts.Progress != nil {
+		opts.Progress("✓ OpenShell bootstrap secrets created")
+	}
+	return out, nil
+}
+
+// unknown keeps the advisory of a store that has one of its own.
+func unknown(operation string, err error) error {
+	if _, ok := advisory.Of(err); ok {
+		return fmt.Errorf("%s: %w", operation, err)
+	}
+	return advisory.New("secrets-unknown", operation, err)
+}
+
+func (o *Outcome) conclude(consented bool) error {
+	o.Remaining = append(o.Remaining, o.After.Bad()...)
+	if len(o.Remaining) == 0 {
+		return nil
+	}
+	words := make([]string, len(o.Remaining))
+	for i, f := range o.Remaining {
+		words[i] = f.String()
+	}
+	id := "secrets-need-consent"
+	if consented {
+		id = o.After.Worst().Class.Advisory()
+	}
+	return advisory.New(id, strings.Join(words, "; "), nil)
+}
+
+// announcement is the sentence that says what is about to be written.
+func announcement(p Plan) string {
+	if len(p.Missing) > 0 {
+		return fmt.Sprintf("OpenShell bootstrap secrets missing: %s. Repairing...", strings.Join(p.Missing, ", "))
+	}
+	words := make([]string, len(p.Steps))
+	for i, s := range p.Steps {
+		words[i] = s.Title
+	}
+	return fmt.Sprintf("OpenShell bootstrap secrets: %s. Repairing...", strings.Join(words, "; "))
+}
