@@ -1,0 +1,92 @@
+package ui
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"creel/internal/advisory"
+)
+
+// Problem prints an error: what was being done and why it did not work, the
+// advisory's code with title and reason, and what to do next.
+//
+//	error: start gateway: listen on 127.0.0.1:17670: address already in use
+//	gateway-port-taken: another program holds the port
+//	  The port is in use and was asked for explicitly.
+//	next:
+//	  creel onboard --gateway-port PORT
+func (s Streams) Problem(err error) {
+	if err == nil {
+		return
+	}
+	t := s.ErrTerminal
+	fmt.Fprintf(s.Err, "%s %s\n", t.paint(bold+red, "error:"), Redact(oneLine(err.Error())))
+	for _, p := range problems(err) {
+		a, known := advisory.Lookup(p.ID)
+		if !known {
+			fmt.Fprintf(s.Err, "%s\n", t.Bold(p.ID))
+			continue
+		}
+		fmt.Fprintf(s.Err, "%s: %s\n", t.Bold(a.ID), a.Title)
+		if a.Reason != "" {
+			fmt.Fprintf(s.Err, "  %s\n", a.Reason)
+		}
+	}
+	s.Next(Commands(err)...)
+}
+
+// Next prints runnable commands under "next:".
+func (s Streams) Next(commands ...string) {
+	if len(commands) == 0 {
+		return
+	}
+	fmt.Fprintln(s.Err, s.ErrTerminal.Bold("next:"))
+	for _, c := range commands {
+		fmt.Fprintf(s.Err, "  %s\n", Redact(c))
+	}
+}
+
+// Commands are the next steps of every advisory in err's tree, without
+// repetition.
+func Commands(err error) []string {
+	var commands []string
+	for _, p := range problems(err) {
+		for _, c := range p.Commands() {
+			if !slices.Contains(commands, c) {
+				commands = append(commands, c)
+			}
+		}
+	}
+	return commands
+}
+
+// problems returns the outermost advisory of each branch of err's tree, each id
+// once: what a problem wraps explains it and is not a problem of its own.
+func problems(err error) []*advisory.Problem {
+	var found []*advisory.Problem
+	var visit func(error)
+	visit = func(err error) {
+		switch e := err.(type) {
+		case nil:
+		case *advisory.Problem:
+			if !slices.ContainsFunc(found, func(p *advisory.Problem) bool { return p.ID == e.ID }) {
+				found = append(found, e)
+			}
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				visit(inner)
+			}
+		default:
+			visit(errors.Unwrap(err))
+		}
+	}
+	visit(err)
+	return found
+}
+
+// oneLine keeps joined errors readable after "error:".
+func oneLine(s string) string {
+	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+}
