@@ -88,11 +88,6 @@ var gateway = []Advisory{
 		Commands: []string{"creel gateway status", "creel gateway restart"},
 	},
 	{
-		ID: "gateway-secrets-unusable", Severity: Error, Layer: "gateway", Title: "The gateway's secrets cannot be used",
-		Reason:   "A gateway cannot start, and cannot be asked, without a complete set of bootstrap secrets.",
-		Commands: []string{"creel gateway secrets inspect", "creel gateway secrets repair"},
-	},
-	{
 		ID: "gateway-start-failed", Severity: Error, Layer: "gateway", Title: "The gateway did not start",
 		Reason:   "Its process ended, or answered wrongly, before it was ready. Its last words are in the message and in the log.",
 		Commands: []string{"creel gateway logs", "creel gateway start"}, Blocking: true,

@@ -1,0 +1,91 @@
+// Package embedded runs a gateway as a daemon of this very executable: it
+// launches, observes and stops it from the command line's side (Runtime), and is
+// the frame around the server on the daemon's side (Serve). It decides nothing
+// by a pid file: a held lock says that a daemon lives, and only an identified
+// process is ever signalled.
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"creel/internal/advisory"
+	"creel/internal/bundle"
+	"creel/internal/bundle/dirstore"
+	"creel/internal/gateway"
+	"creel/internal/gateway/client"
+	"creel/internal/state"
+)
+
+// DefaultPort is tried first when nobody asked for a port.
+const DefaultPort = 17670
+
+// Config is one gateway to run.
+type Config struct {
+	Gateway state.Gateway
+	// Getenv is the environment that a started daemon gets a chosen few variables
+	// of; nil is the process's own.
+	Getenv func(string) string
+	// Port is the wanted port; 0 is the recorded one, else DefaultPort. With
+	// PortExplicit no other is taken when it is in use.
+	Port         int
+	PortExplicit bool
+}
+
+// Runtime implements gateway.Runtime.
+type Runtime struct{ cfg Config }
+
+var _ gateway.Runtime = (*Runtime)(nil)
+
+// New makes the runtime of one gateway. It does no I/O.
+func New(cfg Config) *Runtime {
+	if cfg.Getenv == nil {
+		cfg.Getenv = os.Getenv
+	}
+	return &Runtime{cfg: cfg}
+}
+
+// Name is "embedded".
+func (r *Runtime) Name() string { return "embedded" }
+
+// Secrets is the directory store of this gateway.
+func (r *Runtime) Secrets() (bundle.Store, bundle.Requirements) {
+	return dirstore.New(r.cfg.Gateway), bundle.Requirements{Generation: bundle.Generation2}
+}
+
+// Endpoint is where the gateway serves, or else where it last did.
+func (r *Runtime) Endpoint() gateway.Endpoint {
+	if m, err := readMarker(r.cfg.Gateway); err == nil {
+		return m.Endpoint.domain()
+	}
+	e, _ := readEndpoint(r.cfg.Gateway)
+	return e.domain()
+}
+
+// Dial connects with the client certificate.
+func (r *Runtime) Dial(ctx context.Context) (gateway.Client, error) {
+	m, err := readMarker(r.cfg.Gateway)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running", r.cfg.Gateway.Name), nil)
+	case err != nil:
+		return nil, err
+	}
+	material, err := loadMaterial(ctx, r.cfg.Gateway)
+	if err != nil {
+		return nil, err
+	}
+	return client.Dial(ctx, m.Endpoint.domain(), material.ClientConfig(bundle.LocalName))
+}
+
+// loadMaterial reads the bootstrap secrets. A set that is there but unusable is
+// for the secrets layer to explain and to mend.
+func loadMaterial(ctx context.Context, g state.Gateway) (bundle.Material, error) {
+	snapshot, err := dirstore.New(g).Load(ctx)
+	if err != nil {
+		return bundle.Material{}, fmt.Errorf("load bootstrap secrets: %w", err)
+	}
+	return bundle.Open(snapshot)
+}

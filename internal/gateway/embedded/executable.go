@@ -1,0 +1,163 @@
+package embedded
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"creel/internal/host"
+	"creel/internal/state"
+	"creel/internal/version"
+)
+
+// ExecutableName is the file in each directory of state/versions.
+const ExecutableName = "creel"
+
+// executableMode lets the owner run the copy; so does root's agent inside a
+// sandbox, which sees it through a mount of its own.
+const executableMode = 0o755
+
+// pruneAge is how long an unused version is kept: long enough for whoever has
+// just made it to start something from it.
+const pruneAge = 10 * time.Minute
+
+// Self returns a copy of the running executable that nothing will replace or
+// remove while something runs from it: state/versions/BUILDID/creel. The copy is
+// made when it is missing or cut short.
+func Self(roots state.Roots) (string, error) {
+	id, err := version.BuildID()
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(roots.Versions(), id, ExecutableName)
+	if err := installCopy(version.Executable(), path); err != nil {
+		return "", host.Explain(fmt.Errorf("copy the executable to %s: %w", path, err), path)
+	}
+	return path, nil
+}
+
+func installCopy(from, to string) (err error) {
+	src, err := os.Open(from)
+	if err != nil {
+		return err
+	}
+	defer src.Close()
+	want, err := src.Stat()
+	if err != nil {
+		return err
+	}
+	if have, err := os.Lstat(to); err == nil && have.Mode().IsRegular() && have.Size() == want.Size() && have.Mode().Perm()&0o100 != 0 {
+		now := time.Now()
+		return os.Chtimes(filepath.Dir(to), now, now) // in use again: not to be pruned
+	}
+	if err := state.MkdirAll(filepath.Dir(to)); err != nil {
+		return err
+	}
+	tmp, err := os.CreateTemp(filepath.Dir(to), "."+ExecutableName+".tmp-")
+	if err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			_ = tmp.Close()
+			_ = os.Remove(tmp.Name())
+		}
+	}()
+	if err := reflink(tmp, src); err != nil {
+		// io.Copy between files is copy_file_range where the kernel has it.
+		if _, err := io.Copy(tmp, src); err != nil {
+			return err
+		}
+	}
+	if have, err := tmp.Stat(); err != nil {
+		return err
+	} else if have.Size() != want.Size() {
+		return fmt.Errorf("%d of %d bytes arrived", have.Size(), want.Size())
+	}
+	if err := tmp.Chmod(executableMode); err != nil {
+		return err
+	}
+	// Closed before the rename: a file open for writing cannot be executed.
+	if err := tmp.Close(); err != nil {
+		return err
+	}
+	return os.Rename(tmp.Name(), to)
+}
+
+// Prune removes copies that no process runs from, no sandbox names and nobody
+// made recently. keep is the path of a copy that stays in any case.
+func Prune(roots state.Roots, keep string) (removed []string, err error) {
+	entries, err := os.ReadDir(roots.Versions())
+	if err != nil {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("list versions: %w", err)
+	}
+	if len(entries) < 2 {
+		return nil, nil
+	}
+	running, err := host.Executables()
+	if err != nil {
+		return nil, err
+	}
+	named, err := namedExecutables(roots)
+	if err != nil {
+		return nil, err
+	}
+	used := map[string]bool{keep: true}
+	for _, exe := range append(running, named...) {
+		used[strings.TrimSuffix(exe, " (deleted)")] = true
+	}
+	for _, e := range entries {
+		dir := filepath.Join(roots.Versions(), e.Name())
+		fi, err := e.Info()
+		if err != nil || !e.IsDir() || used[filepath.Join(dir, ExecutableName)] || time.Since(fi.ModTime()) < pruneAge {
+			continue
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			return removed, fmt.Errorf("remove version: %w", err)
+		}
+		removed = append(removed, e.Name())
+	}
+	return removed, nil
+}
+
+// namedExecutables reads which copies sandboxes were started with: a confined
+// process hides its executable from /proc, and a supervisor starts its agent
+// again from the same copy. A record that cannot be read stops the pruning.
+func namedExecutables(roots state.Roots) ([]string, error) {
+	gateways := filepath.Join(roots.State, state.GatewaysDir)
+	files, err := filepath.Glob(filepath.Join(globQuote(gateways), "*", state.SandboxesDir, "*", state.LaunchFile))
+	if err != nil {
+		return nil, err
+	}
+	var named []string
+	for _, f := range files {
+		b, err := os.ReadFile(f)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		var launch struct {
+			Executable string `json:"executable"`
+		}
+		if err == nil {
+			err = json.Unmarshal(b, &launch)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read %s: %w", f, err)
+		}
+		named = append(named, launch.Executable)
+	}
+	return named, nil
+}
+
+// globQuote makes a path mean itself in a pattern.
+func globQuote(path string) string {
+	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
+}

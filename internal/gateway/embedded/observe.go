@@ -1,0 +1,146 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/gateway"
+	"creel/internal/gateway/evidence"
+	"creel/internal/health"
+	"creel/internal/host"
+	"creel/internal/state"
+	"creel/internal/version"
+)
+
+// Observe asks the chain: lock, marker, process, TCP, TLS, refusal of a stranger,
+// Health, identity. What broke decides; what comes after it is not asked.
+func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
+	ctx, cancel := budget.Context(ctx, budget.Probe, "observe gateway "+r.cfg.Gateway.Name)
+	defer cancel()
+	var c evidence.Chain
+	o := gateway.Observation{}
+	m, process, absent := r.askProcess(&c)
+	o.Absent = absent
+	o.Endpoint = m.Endpoint.domain()
+	if o.Endpoint.Port == 0 {
+		e, _ := readEndpoint(r.cfg.Gateway)
+		o.Endpoint = e.domain()
+	}
+	if c.Broken() {
+		c.Skip(evidence.TCP, evidence.TLS, evidence.Refusal, evidence.Health, evidence.Identity)
+	} else {
+		o.Identity = r.askEndpoint(ctx, &c, m, process)
+	}
+	c.Conclude()
+	o.Verdict, o.Reason, o.Message, o.Evidence = c.Verdict, c.Reason, c.Message, c.Evidence
+	if o.Verdict == health.OK {
+		o.Message = fmt.Sprintf("gateway %s answers at %s:%d (pid %d)", r.cfg.Gateway.Name, o.Endpoint.Host, o.Endpoint.Port, m.PID)
+		o.Drift = r.drift(o)
+	} else if a, ok := advisory.Lookup(o.Reason); ok {
+		o.Hints = a.Commands
+	}
+	return o
+}
+
+// askProcess answers the process link: the lock is held, and by the process that
+// the marker names. absent is true only when the lock is free.
+func (r *Runtime) askProcess(c *evidence.Chain) (m marker, p host.Process, absent bool) {
+	g := r.cfg.Gateway
+	probe, start := "lock "+state.DaemonLockFile, time.Now()
+	held, holder, err := state.Held(g.File(state.DaemonLockFile))
+	took := time.Since(start)
+	if err != nil {
+		c.Break(evidence.Process, probe, health.Unknown, "gateway-unknown", "whether a gateway runs could not be asked: "+err.Error(), took)
+		return m, p, false
+	}
+	m, markerErr := readMarker(g)
+	if !held {
+		message := "no gateway process runs"
+		if markerErr == nil {
+			message += fmt.Sprintf("; the one with pid %d ended without saying so", m.PID)
+		}
+		c.Break(evidence.Process, probe, health.Failed, "gateway-not-running", message, took)
+		return m, p, true
+	}
+	c.Hold(probe, "held", took)
+
+	probe, start = "marker "+state.MarkerFile, time.Now()
+	switch {
+	case errors.Is(markerErr, os.ErrNotExist):
+		message := "a gateway process is starting or stopping"
+		if holder.PID != 0 {
+			message += fmt.Sprintf(" (pid %d)", holder.PID)
+		}
+		c.Break(evidence.Process, probe, health.Failed, "gateway-not-ready", message, time.Since(start))
+		return marker{}, p, false
+	case markerErr != nil:
+		reason, v := "gateway-unknown", health.Unknown
+		if a, ok := advisory.Of(markerErr); ok {
+			reason, v = a.ID, health.Failed
+		}
+		c.Break(evidence.Process, probe, v, reason, markerErr.Error(), time.Since(start))
+		return marker{}, p, false
+	}
+	c.Hold(probe, "instance "+m.InstanceID, time.Since(start))
+
+	probe, start = fmt.Sprintf("process %d", m.PID), time.Now()
+	p, err = host.Lookup(m.PID)
+	took = time.Since(start)
+	switch {
+	case errors.Is(err, host.ErrNoProcess), err == nil && (p.Start != m.ProcessStart || p.Gone()):
+		c.Break(evidence.Process, probe, health.Failed, "gateway-marker-stale",
+			fmt.Sprintf("the lock is held, and not by the process that %s names", state.MarkerFile), took)
+	case err != nil:
+		c.Break(evidence.Process, probe, health.Unknown, "gateway-unknown", "the process could not be looked at: "+err.Error(), took)
+	case p.Stopped():
+		c.Break(evidence.Process, probe, health.Failed, "gateway-hung", fmt.Sprintf("process %d is stopped by a signal and answers nothing", p.PID), took)
+	default:
+		c.Hold(probe, "alive, start time fits", took)
+	}
+	return m, p, false
+}
+
+func (r *Runtime) askEndpoint(ctx context.Context, c *evidence.Chain, m marker, p host.Process) gateway.Identity {
+	start := time.Now()
+	material, err := loadMaterial(ctx, r.cfg.Gateway)
+	if err != nil {
+		reason := "secrets-unknown"
+		if a, ok := advisory.Of(err); ok {
+			reason = a.ID
+		}
+		// Without the client certificate the question cannot be put: that says
+		// nothing about the gateway.
+		c.Break("our certificates", "bootstrap secrets", health.Unknown, reason, err.Error(), time.Since(start))
+		c.Skip(evidence.TCP, evidence.TLS, evidence.Refusal, evidence.Health, evidence.Identity)
+		return gateway.Identity{}
+	}
+	return evidence.Ask(ctx, c, evidence.Target{
+		Endpoint:   m.Endpoint.domain(),
+		TLS:        material.ClientConfig(bundle.LocalName),
+		InstanceID: m.InstanceID,
+		Holder: func() string {
+			if u, ok := host.PortHolder(m.Endpoint.Port); ok && u.PID != p.PID {
+				return u.String()
+			}
+			return ""
+		},
+	})
+}
+
+// drift compares what runs with what would be started now.
+func (r *Runtime) drift(o gateway.Observation) []string {
+	var d []string
+	if mine, err := version.BuildID(); err == nil && o.Identity.BuildID != mine {
+		d = append(d, fmt.Sprintf("the running gateway is another build of creel (version %s, this is %s)", o.Identity.Version, version.String()))
+	}
+	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != o.Endpoint.Port {
+		d = append(d, fmt.Sprintf("it listens on port %d, wanted is %d", o.Endpoint.Port, r.cfg.Port))
+	}
+	return d
+}

@@ -1,0 +1,97 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"creel/internal/budget"
+	"creel/internal/host"
+)
+
+const (
+	terminate = syscall.SIGTERM
+	kill      = syscall.SIGKILL
+)
+
+// ownSession puts a daemon into a session of its own: no terminal's hang-up or
+// Ctrl-C reaches it.
+func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+
+// process is another process held by a pidfd: its pid cannot be given to
+// somebody else between a look and a signal.
+type process struct {
+	pid int
+	f   *os.File
+}
+
+// openProcess holds the process that began at start. It wraps
+// host.ErrNoProcess when that one has ended.
+func openProcess(pid int, start uint64) (*process, error) {
+	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
+	switch {
+	case errors.Is(err, unix.ESRCH):
+		return nil, host.ErrNoProcess
+	case err != nil:
+		return nil, fmt.Errorf("open process %d: %w", pid, err)
+	}
+	p := &process{pid: pid, f: os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", pid))}
+	// Asked after opening: now the pid and the descriptor are of one process.
+	alive, err := host.Alive(pid, start)
+	if err == nil && !alive {
+		err = host.ErrNoProcess
+	}
+	if err != nil {
+		p.close()
+		return nil, err
+	}
+	return p, nil
+}
+
+func (p *process) close() { _ = p.f.Close() }
+
+// signal sends a signal; a process that has ended is fine.
+func (p *process) signal(s syscall.Signal) error {
+	raw, err := p.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var sent error
+	if err := raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), s, nil, 0) }); err != nil {
+		return err
+	}
+	if sent != nil && !errors.Is(sent, unix.ESRCH) {
+		return fmt.Errorf("signal process %d: %w", p.pid, sent)
+	}
+	return nil
+}
+
+// wait returns when the process has ended; the kernel then makes the pidfd
+// readable.
+func (p *process) wait(ctx context.Context, limit budget.Name) error {
+	ctx, cancel := budget.Context(ctx, limit, fmt.Sprintf("wait for process %d to end", p.pid))
+	defer cancel()
+	if err := p.f.SetReadDeadline(time.Time{}); err != nil {
+		return fmt.Errorf("watch process %d: %w", p.pid, err)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = p.f.SetReadDeadline(time.Unix(1, 0)) })
+	defer stop()
+	raw, err := p.f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	err = raw.Read(func(fd uintptr) bool {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
+		n, err := unix.Poll(fds, 0)
+		return err == nil && n == 1
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return err
+}

@@ -1,0 +1,256 @@
+package embedded
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+
+	"creel/internal/advisory"
+	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/host"
+	"creel/internal/sandbox"
+	"creel/internal/state"
+	"creel/internal/version"
+)
+
+// ServeConfig is a daemon.
+type ServeConfig struct {
+	Gateway state.Gateway
+	// Driver runs the sandboxes; it is handed to Server.
+	Driver sandbox.Driver
+	// Port and PortExplicit are wanted when no launcher says otherwise; 0 is the
+	// recorded port, else DefaultPort.
+	Port         int
+	PortExplicit bool
+	// Server is the gateway itself. It calls ready once, when it serves, and
+	// returns when ctx has ended and everything of it has too.
+	Server func(ctx context.Context, in ServerInput, ready func(Ready)) error
+	// Foreground also gets the log when nobody launched the daemon; nil means
+	// standard error.
+	Foreground io.Writer
+}
+
+// ServerInput is what a server is started with.
+type ServerInput struct {
+	Gateway      state.Gateway
+	Driver       sandbox.Driver
+	Material     bundle.Material
+	Port         int // wanted, never 0
+	PortExplicit bool
+	Version      string
+	BuildID      string
+	Log          *slog.Logger
+}
+
+// Ready is what a server says when it serves.
+type Ready struct {
+	InstanceID string
+	Host       string
+	Port       int
+}
+
+// Memory settings of the daemon: it is small and mostly idle, so collecting more
+// often costs nothing that anybody notices and keeps it within 40 MiB.
+const (
+	gcPercent   = 40
+	memoryLimit = 28 << 20 // bytes, a soft limit
+)
+
+// Serve is the daemon: it takes the daemon lock, loads the bootstrap secrets,
+// runs the server, and while that serves keeps the marker. It returns when the
+// server has ended, after SIGTERM, SIGINT or the end of ctx. A second signal
+// ends it at once.
+func Serve(ctx context.Context, cfg ServeConfig) error {
+	launch, err := openLauncher()
+	if err == nil {
+		err = serve(ctx, cfg, launch)
+	}
+	if err != nil {
+		launch.failed(err)
+	}
+	return err
+}
+
+func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
+	if runtime.GOOS != "linux" {
+		return advisory.New("os-unsupported", "a gateway cannot run on "+runtime.GOOS, nil)
+	}
+	debug.SetGCPercent(gcPercent)
+	debug.SetMemoryLimit(memoryLimit)
+	ctx, stop := signal.NotifyContext(ctx, terminate, os.Interrupt)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // the next signal has its usual effect
+
+	g := cfg.Gateway
+	if err := host.CheckSocketPath(g.Socket()); err != nil {
+		return err
+	}
+	lock, err := lockDaemon(ctx, g)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	// A marker that is here now is of a daemon that was killed.
+	if err := state.RemoveIfExists(g.Marker()); err != nil {
+		return host.Explain(err, g.Marker())
+	}
+
+	file, err := openLog(g.Log(), logBytes, followStandardStreams(launch != nil))
+	if err != nil {
+		return host.Explain(fmt.Errorf("open log: %w", err), g.Log())
+	}
+	defer file.Close()
+	log := slog.New(slog.NewTextHandler(destination(cfg, file, launch), nil))
+	defer func() {
+		if err != nil {
+			log.Error("gateway ended", "error", redact(err.Error()))
+		}
+	}()
+
+	material, err := loadMaterial(ctx, g)
+	if err != nil {
+		return err
+	}
+	build, err := version.BuildID()
+	if err != nil {
+		return err
+	}
+	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Version: version.String(), BuildID: build, Log: log}
+	in.Port, in.PortExplicit = wantedPort(cfg, launch)
+
+	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	p := &presence{gateway: g, in: in, launch: launch, cancel: cancel}
+	defer context.AfterFunc(ctx, p.leave)()
+	err = cfg.Server(ctx, in, func(r Ready) { p.enter(r) })
+	p.leave()
+	switch {
+	case p.err != nil:
+		return p.err
+	case err != nil:
+		return err
+	case !p.entered && ctx.Err() == nil:
+		return errors.New("the server ended before it was ready")
+	}
+	log.Info("gateway ended")
+	return nil
+}
+
+// lockDaemon takes the daemon lock. A daemon that is just ending is waited for.
+func lockDaemon(ctx context.Context, g state.Gateway) (*state.Lock, error) {
+	ctx, cancel := budget.Context(ctx, budget.Lock, "take the daemon lock")
+	defer cancel()
+	for {
+		lock, err := state.TryLock(g.File(state.DaemonLockFile), "creel gateway serve")
+		if err == nil {
+			return lock, nil
+		}
+		var busy *state.Busy
+		if !errors.As(err, &busy) {
+			return nil, host.Explain(fmt.Errorf("take the daemon lock: %w", err), g.Dir())
+		}
+		if pause(ctx, nil) != nil {
+			return nil, advisory.New(alreadyRunning, fmt.Sprintf("gateway %s runs already", g.Name), busy)
+		}
+	}
+}
+
+// wantedPort: the launcher's word, else the configuration's, else the port of
+// last time, else the default.
+func wantedPort(cfg ServeConfig, launch *launcher) (port int, explicit bool) {
+	port, explicit = cfg.Port, cfg.PortExplicit
+	if launch != nil && launch.hello.Port != 0 {
+		port, explicit = launch.hello.Port, launch.hello.PortExplicit
+	}
+	if port != 0 {
+		return port, explicit
+	}
+	if e, err := readEndpoint(cfg.Gateway); err == nil {
+		return e.Port, false
+	}
+	return DefaultPort, false
+}
+
+// destination is where the log goes: a launched daemon's only to the file, whose
+// tail its launcher reads; a foreground one's to its terminal as well.
+func destination(cfg ServeConfig, file io.Writer, launch *launcher) io.Writer {
+	if launch != nil {
+		return file
+	}
+	foreground := cfg.Foreground
+	if foreground == nil {
+		foreground = os.Stderr
+	}
+	return io.MultiWriter(file, foreground)
+}
+
+// presence is what others see of a daemon that serves: the marker, the recorded
+// endpoint, the launcher's answer and the service manager's.
+type presence struct {
+	gateway state.Gateway
+	in      ServerInput
+	launch  *launcher
+	cancel  context.CancelFunc // ends the server
+
+	mu      sync.Mutex
+	entered bool
+	left    bool
+	err     error
+}
+
+// enter is called when the server serves.
+func (p *presence) enter(r Ready) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left || p.entered {
+		return
+	}
+	p.entered = true
+	e := endpoint{Host: r.Host, Port: r.Port}
+	start, err := host.ProcessStartTime(os.Getpid())
+	if err == nil {
+		err = writeEndpoint(p.gateway, e)
+	}
+	if err == nil {
+		err = writeMarker(p.gateway, marker{Version: markerVersion, Gateway: p.gateway.Name, InstanceID: r.InstanceID, PID: os.Getpid(),
+			ProcessStart: start, StartedAt: time.Now().UTC(), Endpoint: e, Creel: p.in.Version, BuildID: p.in.BuildID})
+	}
+	if err != nil {
+		// It serves, but nobody could find it.
+		p.err = host.Explain(fmt.Errorf("record the running gateway: %w", err), p.gateway.Marker())
+		p.cancel()
+		return
+	}
+	p.in.Log.Info("gateway serves", "host", r.Host, "port", r.Port, "instance", r.InstanceID)
+	p.launch.ready(r.InstanceID, e)
+	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
+		p.in.Log.Warn("service manager not told", "error", err)
+	}
+}
+
+// leave removes the marker when the daemon begins to end, so that nobody
+// mistakes a draining gateway for a hung one.
+func (p *presence) leave() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.left {
+		return
+	}
+	p.left = true
+	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	if err := state.RemoveIfExists(p.gateway.Marker()); err != nil {
+		p.in.Log.Warn("marker not removed", "error", err)
+	}
+}

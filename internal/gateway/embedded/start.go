@@ -1,0 +1,311 @@
+package embedded
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/budget"
+	"creel/internal/gateway"
+	"creel/internal/health"
+	"creel/internal/host"
+	"creel/internal/state"
+)
+
+// askAgain is the pause between two looks at a gateway that is on its way up.
+const askAgain = 20 * time.Millisecond
+
+// alreadyRunning is the advisory of a daemon that found the lock held.
+const alreadyRunning = "gateway-already-running"
+
+// Start launches the daemon unless it runs, and returns when the whole chain
+// holds, the daemon has ended or the gateway-start budget is used up. A daemon
+// that did not come up is not left behind.
+func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
+	if report == nil {
+		report = func(string) {}
+	}
+	g := r.cfg.Gateway
+	ctx, cancel := budget.Context(ctx, budget.GatewayStart, "start gateway "+g.Name)
+	defer cancel()
+	for {
+		o, err := r.settle(ctx, report)
+		switch {
+		case err != nil:
+			return err
+		case o.Verdict == health.OK:
+			report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, o.Identity.PID))
+			return nil
+		case !o.Absent:
+			// Somebody holds the lock and does not answer as it should. To start
+			// another beside it is impossible, to end it is not asked for here.
+			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), "creel gateway restart")
+		}
+		err = r.launch(ctx, report)
+		if p, ok := advisory.Of(err); ok && p.ID == alreadyRunning {
+			continue // another start was faster: see what came of it
+		}
+		return err
+	}
+}
+
+// settle waits while another daemon of this gateway is starting or stopping and
+// returns what is there then.
+func (r *Runtime) settle(ctx context.Context, report gateway.Progress) (gateway.Observation, error) {
+	said := false
+	for {
+		o := r.Observe(ctx)
+		if o.Verdict == health.OK || o.Absent || o.Reason != "gateway-not-ready" {
+			return o, nil
+		}
+		if !said {
+			report(o.Message)
+			said = true
+		}
+		if err := pause(ctx, nil); err != nil {
+			return o, advisory.New(o.Reason, o.Message, err, "creel gateway restart", "creel gateway logs")
+		}
+	}
+}
+
+var errExited = errors.New("the process has ended")
+
+// pause waits for the next look, the end of the process, or the context.
+func pause(ctx context.Context, exited <-chan struct{}) error {
+	t := time.NewTimer(askAgain)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-exited:
+		return errExited
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// child is a launched daemon that is waited for from its first instant.
+type child struct {
+	cmd    *exec.Cmd
+	exited chan struct{}
+	// answered yields the handshake's line, or the error of reading it.
+	answered chan lineRead
+	nonce    string
+	log      string
+	offset   int64 // of the log, when it was launched
+}
+
+type lineRead struct {
+	answer answer
+	err    error
+}
+
+func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
+	g := r.cfg.Gateway
+	if err := host.CheckSocketPath(g.Socket()); err != nil {
+		return err
+	}
+	self, err := Self(g.Roots)
+	if err != nil {
+		return err
+	}
+	report("starting gateway " + g.Name)
+	c, err := r.spawn(self)
+	if errors.Is(err, syscall.ENOEXEC) {
+		return advisory.New("gateway-executable-broken", "gateway failed to start", err)
+	}
+	if err != nil {
+		return host.Explain(fmt.Errorf("start %s: %w", self, err), self)
+	}
+	report(fmt.Sprintf("waiting for the gateway (pid %d)", c.cmd.Process.Pid))
+
+	var a answer
+	select {
+	case read := <-c.answered:
+		if a, err = read.answer, read.err; err == nil {
+			err = a.check(c.nonce, c.cmd.Process.Pid)
+		}
+		if err != nil {
+			return r.failed(c, a, nil, fmt.Errorf("its answer is not usable: %w", err))
+		}
+	case <-c.exited:
+		return r.failed(c, c.lastAnswer(ctx), nil, nil)
+	case <-ctx.Done():
+		return r.failed(c, a, nil, context.Cause(ctx))
+	}
+	if a.Error != "" {
+		return r.failed(c, a, nil, nil)
+	}
+	report(fmt.Sprintf("asking the gateway at %s:%d", a.Endpoint.Host, a.Endpoint.Port))
+	for {
+		o := r.Observe(ctx)
+		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
+			report(o.Message)
+			// A failure to tidy up is no failure to start; it is tried next time.
+			_, _ = Prune(g.Roots, self)
+			return nil
+		}
+		switch err := pause(ctx, c.exited); {
+		case errors.Is(err, errExited):
+			return r.failed(c, answer{}, o.Evidence, nil)
+		case err != nil:
+			return r.failed(c, answer{}, o.Evidence, err)
+		}
+	}
+}
+
+// spawn starts the daemon in a session of its own with nothing of ours but the
+// log and two pipes.
+func (r *Runtime) spawn(self string) (_ *child, err error) {
+	g := r.cfg.Gateway
+	if err := state.MkdirAll(g.Dir()); err != nil {
+		return nil, err
+	}
+	log, err := os.OpenFile(g.Log(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, state.FileMode)
+	if err != nil {
+		return nil, err
+	}
+	defer log.Close()
+	fi, err := log.Stat()
+	if err != nil {
+		return nil, err
+	}
+	downRead, downWrite, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer downRead.Close()
+	defer downWrite.Close()
+	upRead, upWrite, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	defer upWrite.Close()
+
+	c := &child{exited: make(chan struct{}), answered: make(chan lineRead, 1), nonce: rand.Text(), log: g.Log(), offset: fi.Size()}
+	c.cmd = exec.Command(self, "gateway", "serve", "--gateway", g.Name)
+	c.cmd.Dir = "/" // keeps no directory of the user's busy
+	c.cmd.Env = append(scrubbed(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
+	c.cmd.Stdout, c.cmd.Stderr = log, log
+	c.cmd.ExtraFiles = []*os.File{downRead, upWrite}
+	c.cmd.SysProcAttr = ownSession()
+	if err := c.cmd.Start(); err != nil {
+		_ = upRead.Close()
+		return nil, err
+	}
+	go func() {
+		_ = c.cmd.Wait() // how it ended is in ProcessState
+		close(c.exited)
+	}()
+	go func() {
+		defer upRead.Close()
+		var read lineRead
+		read.err = readLine(upRead, &read.answer)
+		if errors.Is(read.err, io.EOF) {
+			// Closed without a word: its end is the better news, and comes.
+			select {
+			case <-c.exited:
+				return
+			case <-time.After(budget.Of(budget.Probe)):
+			}
+		}
+		c.answered <- read
+	}()
+	// A line is smaller than a pipe: this cannot block. A child that has ended
+	// already is reported by its end.
+	_ = writeLine(downWrite, hello{Nonce: c.nonce, Port: r.cfg.Port, PortExplicit: r.cfg.PortExplicit})
+	return c, nil
+}
+
+// lastAnswer is what a child that has ended said before, if anything.
+func (c *child) lastAnswer(ctx context.Context) answer {
+	t := time.NewTimer(askAgain)
+	defer t.Stop()
+	select {
+	case read := <-c.answered:
+		if read.err == nil && read.answer.check(c.nonce, c.cmd.Process.Pid) == nil {
+			return read.answer
+		}
+	case <-t.C:
+	case <-ctx.Done():
+	}
+	return answer{}
+}
+
+// failed ends what is left of the child and reports. why is nil when the child
+// ended by itself or said why it will.
+func (r *Runtime) failed(c *child, a answer, asked []health.Evidence, why error) error {
+	f := &StartFailure{LogPath: c.log, Evidence: asked, Said: a.Error, Cause: why}
+	gone := c.end(a.Error != "")
+	switch {
+	case why != nil:
+		f.Ended = why.Error()
+	default:
+		f.Ended = ended(c.cmd.ProcessState)
+	}
+	if !gone {
+		f.Ended += fmt.Sprintf("; pid %d could not be ended", c.cmd.Process.Pid)
+	}
+	f.Log = lastLines(readFrom(c.log, c.offset), failureLines)
+	id := a.Advisory
+	if _, known := advisory.Lookup(id); !known {
+		id = diagnose(f.Log)
+	}
+	var expired *budget.Expired
+	if errors.As(why, &expired) && id == "gateway-start-failed" {
+		id = "gateway-start-timeout"
+	}
+	return advisory.New(id, "gateway failed to start", f)
+}
+
+// end makes sure that the child has ended: it is asked, then killed. A child
+// that says that it gives up is first left to end by itself.
+func (c *child) end(leaving bool) bool {
+	wait := func() bool {
+		t := time.NewTimer(budget.Of(budget.Lock))
+		defer t.Stop()
+		select {
+		case <-c.exited:
+			return true
+		case <-t.C:
+			return false
+		}
+	}
+	if leaving && wait() {
+		return true
+	}
+	// Signalling our own unreaped child cannot hit another process.
+	_ = c.cmd.Process.Signal(terminate)
+	if wait() {
+		return true
+	}
+	_ = c.cmd.Process.Kill()
+	return wait()
+}
+
+// readFrom is what was written to the log since offset, at most its last part;
+// a log that became shorter was rotated and is read whole.
+func readFrom(path string, offset int64) string {
+	const most = 256 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	if fi.Size() < offset {
+		offset = 0
+	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, max(offset, fi.Size()-most), most))
+	return string(b)
+}
