@@ -206,20 +206,69 @@ func (s *Store) Apply(ctx context.Context, write []bundle.Secret, prev bundle.Sn
 			return err
 		}
 	}
-	for _, w := range wanted {
-		for _, f := range w.group.files {
-			if err := context.Cause(ctx); err != nil {
-				return fmt.Errorf("write %s: %w", f.path, err)
-			}
-			if err := state.MkdirAll(filepath.Dir(f.path)); err != nil {
-				return fmt.Errorf("create directory: %w", err)
-			}
-			if err := state.WriteFile(f.path, w.secret.Data[f.key], state.FileMode); err != nil {
-				return fmt.Errorf("write %s: %w", f.path, err)
-			}
+	for _, c := range changes(wanted) {
+		if err := context.Cause(ctx); err != nil {
+			return fmt.Errorf("write %s: %w", c.path, err)
+		}
+		if err := c.do(); err != nil {
+			return err
 		}
 	}
 	return s.syncParents()
+}
+
+// change is one step of a write: a file gets a content or, without one, goes.
+type change struct {
+	path    string
+	content []byte
+}
+
+// changes puts a write into steps between which it may be interrupted. A member
+// first loses the file that makes it valid, and the CA all of it before anything
+// else happens: so an interrupted write is an incomplete member or an absent CA,
+// never a mix of old and new, and the next repair mends it without being asked
+// to replace anything.
+func changes(wanted []replacement) []change {
+	var steps []change
+	for _, w := range wanted {
+		if w.group.member == bundle.CA {
+			for _, f := range slices.Backward(w.group.files) {
+				steps = append(steps, change{path: f.path})
+			}
+		}
+	}
+	for _, w := range wanted {
+		files := w.group.files
+		steps = append(steps, change{path: files[len(files)-1].path})
+		for _, f := range files {
+			steps = append(steps, change{f.path, w.secret.Data[f.key]})
+		}
+	}
+	return steps
+}
+
+func (c change) do() error {
+	dir := filepath.Dir(c.path)
+	if err := state.MkdirAll(dir); err != nil {
+		return fmt.Errorf("create directory: %w", err)
+	}
+	if len(c.content) > 0 {
+		if err := state.WriteFile(c.path, c.content, state.FileMode); err != nil {
+			return fmt.Errorf("write %s: %w", c.path, err)
+		}
+		return nil
+	}
+	err := os.Remove(c.path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err == nil {
+		err = state.SyncDir(dir)
+	}
+	if err != nil {
+		return fmt.Errorf("remove %s: %w", c.path, err)
+	}
+	return nil
 }
 
 // replacement is a member to write.
