@@ -127,4 +127,44 @@ var gateway = []Advisory{
 		Reason:   "It was never started, or its state was removed.",
 		Commands: []string{"creel gateway start"},
 	},
+	{
+		ID: "database-newer", Severity: Error, Layer: "gateway", Blocking: true, Title: "The gateway's database is from a newer creel",
+		Reason:   "A newer creel wrote it, and this one does not know what it means. Nothing was changed.",
+		Commands: []string{"creel version"},
+	},
+	{
+		ID: "database-foreign", Severity: Error, Layer: "gateway", Blocking: true, Title: "The gateway's database is another program's file",
+		Reason:   "A file that Creel did not write is where the gateway's database belongs. Nothing was changed; move it away, and the gateway makes its own.",
+		Commands: []string{"mv FILE FILE.moved", "creel gateway start"},
+	},
+	{
+		ID: "database-corrupt", Severity: Error, Layer: "gateway", Blocking: true, Title: "The gateway's database is damaged",
+		Reason:   "It cannot be read, or its content contradicts itself. Nothing was changed. Moved away, it is rebuilt from the sandboxes on disk; providers have to be set again.",
+		Commands: []string{"mv FILE FILE.damaged", "creel gateway start", "creel inference set"},
+	},
+	{
+		ID: "credential-key-unusable", Severity: Error, Layer: "gateway", Blocking: true, Title: "The key of stored credentials cannot be used",
+		Reason:   "The file that decrypts stored provider credentials is damaged or is not ours. A new one could not open what the old one sealed, so none is made.",
+		Commands: []string{"mv FILE FILE.damaged", "creel gateway start", "creel inference set"},
+	},
+	{
+		ID: "gateway-socket-taken", Severity: Error, Layer: "gateway", Blocking: true, Title: "Another process answers on the gateway's socket",
+		Reason:   "A process that lives holds the Unix socket on which supervisors reach this gateway.",
+		Commands: []string{"creel gateway status"},
+	},
+	{
+		ID: "sandbox-not-connected", Severity: Error, Layer: "sandbox", Title: "The sandbox is not connected to the gateway",
+		Reason:   "Its supervisor holds no session at present: it is starting, was stopped, or is reconnecting after the gateway was restarted.",
+		Commands: []string{"creel status SANDBOX", "creel logs SANDBOX"},
+	},
+	{
+		ID: "sandbox-busy", Severity: Error, Layer: "sandbox", Title: "Too many connections into the sandbox",
+		Reason:   "At most 32 connections into one sandbox and 256 into all of a gateway's are open at a time.",
+		Commands: []string{"creel status SANDBOX"},
+	},
+	{
+		ID: "provider-missing", Severity: Error, Layer: "inference", Title: "No such model provider is stored",
+		Reason:   "A route can only name a provider whose credential the gateway keeps.",
+		Commands: []string{"creel inference set"},
+	},
 }
