@@ -91,6 +91,9 @@ type Inspection struct {
 	PolicyDeclared string
 	Model          string
 	CreatedAt      time.Time
+	// Labels are those of the sandbox's specification; nil when the gateway does
+	// not say.
+	Labels map[string]string
 }
 
 // AgentHealth is the answer of an agent's health endpoint asked from inside.
@@ -177,4 +180,12 @@ type Client interface {
 	Route(ctx context.Context) (inference.Route, bool, error)
 	// CheckInference asks the provider whether it answers, now or within maxAge.
 	CheckInference(ctx context.Context, maxAge time.Duration) (inference.Check, error)
+}
+
+// Updater is a Client whose gateway can change a sandbox in place.
+type Updater interface {
+	// UpdateSandbox replaces what the sandbox should be; its id and workspace stay.
+	// The dashboard's listener follows at once (and is bound anew when nothing else
+	// changed); everything else at the sandbox's next start.
+	UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error
 }

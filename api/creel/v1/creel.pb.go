@@ -25,6 +25,103 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type UpdateSandboxRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// spec_json is the whole new specification: Creel's sandbox.Spec as JSON.
+	SpecJson      []byte `protobuf:"bytes,2,opt,name=spec_json,json=specJson,proto3" json:"spec_json,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSandboxRequest) Reset() {
+	*x = UpdateSandboxRequest{}
+	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSandboxRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSandboxRequest) ProtoMessage() {}
+
+func (x *UpdateSandboxRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSandboxRequest.ProtoReflect.Descriptor instead.
+func (*UpdateSandboxRequest) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *UpdateSandboxRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateSandboxRequest) GetSpecJson() []byte {
+	if x != nil {
+		return x.SpecJson
+	}
+	return nil
+}
+
+type UpdateSandboxResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       *SandboxInspection     `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateSandboxResponse) Reset() {
+	*x = UpdateSandboxResponse{}
+	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateSandboxResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateSandboxResponse) ProtoMessage() {}
+
+func (x *UpdateSandboxResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateSandboxResponse.ProtoReflect.Descriptor instead.
+func (*UpdateSandboxResponse) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *UpdateSandboxResponse) GetSandbox() *SandboxInspection {
+	if x != nil {
+		return x.Sandbox
+	}
+	return nil
+}
+
 type GetIdentityRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	unknownFields protoimpl.UnknownFields
@@ -33,7 +130,7 @@ type GetIdentityRequest struct {
 
 func (x *GetIdentityRequest) Reset() {
 	*x = GetIdentityRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -45,7 +142,7 @@ func (x *GetIdentityRequest) String() string {
 func (*GetIdentityRequest) ProtoMessage() {}
 
 func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -58,7 +155,7 @@ func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityRequest.ProtoReflect.Descriptor instead.
 func (*GetIdentityRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{0}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
 }
 
 type GetIdentityResponse struct {
@@ -80,7 +177,7 @@ type GetIdentityResponse struct {
 
 func (x *GetIdentityResponse) Reset() {
 	*x = GetIdentityResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -92,7 +189,7 @@ func (x *GetIdentityResponse) String() string {
 func (*GetIdentityResponse) ProtoMessage() {}
 
 func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -105,7 +202,7 @@ func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityResponse.ProtoReflect.Descriptor instead.
 func (*GetIdentityResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{1}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *GetIdentityResponse) GetGateway() string {
@@ -177,7 +274,7 @@ type InspectSandboxesRequest struct {
 
 func (x *InspectSandboxesRequest) Reset() {
 	*x = InspectSandboxesRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +286,7 @@ func (x *InspectSandboxesRequest) String() string {
 func (*InspectSandboxesRequest) ProtoMessage() {}
 
 func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +299,7 @@ func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *InspectSandboxesRequest) GetNames() []string {
@@ -228,7 +325,7 @@ type InspectSandboxesResponse struct {
 
 func (x *InspectSandboxesResponse) Reset() {
 	*x = InspectSandboxesResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -240,7 +337,7 @@ func (x *InspectSandboxesResponse) String() string {
 func (*InspectSandboxesResponse) ProtoMessage() {}
 
 func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -253,7 +350,7 @@ func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *InspectSandboxesResponse) GetSandboxes() []*SandboxInspection {
@@ -283,13 +380,15 @@ type SandboxInspection struct {
 	Model            string        `protobuf:"bytes,12,opt,name=model,proto3" json:"model,omitempty"`
 	AgentName        string        `protobuf:"bytes,13,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
 	CreatedAtMs      int64         `protobuf:"varint,14,opt,name=created_at_ms,json=createdAtMs,proto3" json:"created_at_ms,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// labels are those of the sandbox's specification.
+	Labels        map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SandboxInspection) Reset() {
 	*x = SandboxInspection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -301,7 +400,7 @@ func (x *SandboxInspection) String() string {
 func (*SandboxInspection) ProtoMessage() {}
 
 func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -314,7 +413,7 @@ func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxInspection.ProtoReflect.Descriptor instead.
 func (*SandboxInspection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SandboxInspection) GetName() string {
@@ -415,6 +514,13 @@ func (x *SandboxInspection) GetCreatedAtMs() int64 {
 	return 0
 }
 
+func (x *SandboxInspection) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
 // AgentHealth is the answer of the agent's health endpoint, asked from inside.
 type AgentHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -429,7 +535,7 @@ type AgentHealth struct {
 
 func (x *AgentHealth) Reset() {
 	*x = AgentHealth{}
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -441,7 +547,7 @@ func (x *AgentHealth) String() string {
 func (*AgentHealth) ProtoMessage() {}
 
 func (x *AgentHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -454,7 +560,7 @@ func (x *AgentHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentHealth.ProtoReflect.Descriptor instead.
 func (*AgentHealth) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *AgentHealth) GetVerdict() string {
@@ -502,7 +608,7 @@ type Forward struct {
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -514,7 +620,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -527,7 +633,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Forward) GetSandbox() string {
@@ -589,7 +695,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -601,7 +707,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -614,7 +720,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetDashboardRequest) GetName() string {
@@ -643,7 +749,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -655,7 +761,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -668,7 +774,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetDashboardResponse) GetForward() *Forward {
@@ -708,7 +814,7 @@ type CheckInferenceRequest struct {
 
 func (x *CheckInferenceRequest) Reset() {
 	*x = CheckInferenceRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -720,7 +826,7 @@ func (x *CheckInferenceRequest) String() string {
 func (*CheckInferenceRequest) ProtoMessage() {}
 
 func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -733,7 +839,7 @@ func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceRequest.ProtoReflect.Descriptor instead.
 func (*CheckInferenceRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CheckInferenceRequest) GetMaxAgeMs() int64 {
@@ -761,7 +867,7 @@ type CheckInferenceResponse struct {
 
 func (x *CheckInferenceResponse) Reset() {
 	*x = CheckInferenceResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -773,7 +879,7 @@ func (x *CheckInferenceResponse) String() string {
 func (*CheckInferenceResponse) ProtoMessage() {}
 
 func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -786,7 +892,7 @@ func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceResponse.ProtoReflect.Descriptor instead.
 func (*CheckInferenceResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CheckInferenceResponse) GetVerdict() string {
@@ -856,7 +962,7 @@ type ReportStateRequest struct {
 
 func (x *ReportStateRequest) Reset() {
 	*x = ReportStateRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +974,7 @@ func (x *ReportStateRequest) String() string {
 func (*ReportStateRequest) ProtoMessage() {}
 
 func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +987,7 @@ func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateRequest.ProtoReflect.Descriptor instead.
 func (*ReportStateRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ReportStateRequest) GetSandboxId() string {
@@ -913,7 +1019,7 @@ type ReportStateResponse struct {
 
 func (x *ReportStateResponse) Reset() {
 	*x = ReportStateResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -925,7 +1031,7 @@ func (x *ReportStateResponse) String() string {
 func (*ReportStateResponse) ProtoMessage() {}
 
 func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -938,7 +1044,7 @@ func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateResponse.ProtoReflect.Descriptor instead.
 func (*ReportStateResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
 }
 
 // SandboxState is what a supervisor observes of its sandbox.
@@ -959,7 +1065,7 @@ type SandboxState struct {
 
 func (x *SandboxState) Reset() {
 	*x = SandboxState{}
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -971,7 +1077,7 @@ func (x *SandboxState) String() string {
 func (*SandboxState) ProtoMessage() {}
 
 func (x *SandboxState) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -984,7 +1090,7 @@ func (x *SandboxState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxState.ProtoReflect.Descriptor instead.
 func (*SandboxState) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SandboxState) GetConfinement() *Confinement {
@@ -1049,7 +1155,7 @@ type Confinement struct {
 
 func (x *Confinement) Reset() {
 	*x = Confinement{}
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1061,7 +1167,7 @@ func (x *Confinement) String() string {
 func (*Confinement) ProtoMessage() {}
 
 func (x *Confinement) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1074,7 +1180,7 @@ func (x *Confinement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confinement.ProtoReflect.Descriptor instead.
 func (*Confinement) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *Confinement) GetTier() string {
@@ -1109,7 +1215,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1121,7 +1227,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1134,7 +1240,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Protection) GetName() string {
@@ -1175,7 +1281,7 @@ type MainProcess struct {
 
 func (x *MainProcess) Reset() {
 	*x = MainProcess{}
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1187,7 +1293,7 @@ func (x *MainProcess) String() string {
 func (*MainProcess) ProtoMessage() {}
 
 func (x *MainProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1200,7 +1306,7 @@ func (x *MainProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MainProcess.ProtoReflect.Descriptor instead.
 func (*MainProcess) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *MainProcess) GetState() string {
@@ -1256,7 +1362,12 @@ var File_creel_v1_creel_proto protoreflect.FileDescriptor
 
 const file_creel_v1_creel_proto_rawDesc = "" +
 	"\n" +
-	"\x14creel/v1/creel.proto\x12\bcreel.v1\"\x14\n" +
+	"\x14creel/v1/creel.proto\x12\bcreel.v1\"G\n" +
+	"\x14UpdateSandboxRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
+	"\tspec_json\x18\x02 \x01(\fR\bspecJson\"N\n" +
+	"\x15UpdateSandboxResponse\x125\n" +
+	"\asandbox\x18\x01 \x01(\v2\x1b.creel.v1.SandboxInspectionR\asandbox\"\x14\n" +
 	"\x12GetIdentityRequest\"\xf5\x01\n" +
 	"\x13GetIdentityResponse\x12\x18\n" +
 	"\agateway\x18\x01 \x01(\tR\agateway\x12\x1f\n" +
@@ -1272,7 +1383,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x14\n" +
 	"\x05probe\x18\x02 \x01(\bR\x05probe\"U\n" +
 	"\x18InspectSandboxesResponse\x129\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\xd9\x03\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\xd5\x04\n" +
 	"\x11SandboxInspection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -1289,7 +1400,11 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x05model\x18\f \x01(\tR\x05model\x12\x1d\n" +
 	"\n" +
 	"agent_name\x18\r \x01(\tR\tagentName\x12\"\n" +
-	"\rcreated_at_ms\x18\x0e \x01(\x03R\vcreatedAtMs\"{\n" +
+	"\rcreated_at_ms\x18\x0e \x01(\x03R\vcreatedAtMs\x12?\n" +
+	"\x06labels\x18\x0f \x03(\v2'.creel.v1.SandboxInspection.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +
 	"\vAgentHealth\x12\x18\n" +
 	"\averdict\x18\x01 \x01(\tR\averdict\x12\x18\n" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
@@ -1362,12 +1477,13 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\bsince_ms\x18\x06 \x01(\x03R\asinceMs\x12\x1f\n" +
 	"\vinstance_id\x18\a \x01(\tR\n" +
 	"instanceIdB\x11\n" +
-	"\x0f_last_exit_code2\xd2\x02\n" +
+	"\x0f_last_exit_code2\xa4\x03\n" +
 	"\x05Creel\x12J\n" +
 	"\vGetIdentity\x12\x1c.creel.v1.GetIdentityRequest\x1a\x1d.creel.v1.GetIdentityResponse\x12Y\n" +
 	"\x10InspectSandboxes\x12!.creel.v1.InspectSandboxesRequest\x1a\".creel.v1.InspectSandboxesResponse\x12M\n" +
 	"\fGetDashboard\x12\x1d.creel.v1.GetDashboardRequest\x1a\x1e.creel.v1.GetDashboardResponse\x12S\n" +
-	"\x0eCheckInference\x12\x1f.creel.v1.CheckInferenceRequest\x1a .creel.v1.CheckInferenceResponse2X\n" +
+	"\x0eCheckInference\x12\x1f.creel.v1.CheckInferenceRequest\x1a .creel.v1.CheckInferenceResponse\x12P\n" +
+	"\rUpdateSandbox\x12\x1e.creel.v1.UpdateSandboxRequest\x1a\x1f.creel.v1.UpdateSandboxResponse2X\n" +
 	"\n" +
 	"Supervisor\x12J\n" +
 	"\vReportState\x12\x1c.creel.v1.ReportStateRequest\x1a\x1d.creel.v1.ReportStateResponseB\x1cZ\x1acreel/api/creel/v1;creelv1b\x06proto3"
@@ -1384,51 +1500,58 @@ func file_creel_v1_creel_proto_rawDescGZIP() []byte {
 	return file_creel_v1_creel_proto_rawDescData
 }
 
-var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
 var file_creel_v1_creel_proto_goTypes = []any{
-	(*GetIdentityRequest)(nil),       // 0: creel.v1.GetIdentityRequest
-	(*GetIdentityResponse)(nil),      // 1: creel.v1.GetIdentityResponse
-	(*InspectSandboxesRequest)(nil),  // 2: creel.v1.InspectSandboxesRequest
-	(*InspectSandboxesResponse)(nil), // 3: creel.v1.InspectSandboxesResponse
-	(*SandboxInspection)(nil),        // 4: creel.v1.SandboxInspection
-	(*AgentHealth)(nil),              // 5: creel.v1.AgentHealth
-	(*Forward)(nil),                  // 6: creel.v1.Forward
-	(*GetDashboardRequest)(nil),      // 7: creel.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),     // 8: creel.v1.GetDashboardResponse
-	(*CheckInferenceRequest)(nil),    // 9: creel.v1.CheckInferenceRequest
-	(*CheckInferenceResponse)(nil),   // 10: creel.v1.CheckInferenceResponse
-	(*ReportStateRequest)(nil),       // 11: creel.v1.ReportStateRequest
-	(*ReportStateResponse)(nil),      // 12: creel.v1.ReportStateResponse
-	(*SandboxState)(nil),             // 13: creel.v1.SandboxState
-	(*Confinement)(nil),              // 14: creel.v1.Confinement
-	(*Protection)(nil),               // 15: creel.v1.Protection
-	(*MainProcess)(nil),              // 16: creel.v1.MainProcess
+	(*UpdateSandboxRequest)(nil),     // 0: creel.v1.UpdateSandboxRequest
+	(*UpdateSandboxResponse)(nil),    // 1: creel.v1.UpdateSandboxResponse
+	(*GetIdentityRequest)(nil),       // 2: creel.v1.GetIdentityRequest
+	(*GetIdentityResponse)(nil),      // 3: creel.v1.GetIdentityResponse
+	(*InspectSandboxesRequest)(nil),  // 4: creel.v1.InspectSandboxesRequest
+	(*InspectSandboxesResponse)(nil), // 5: creel.v1.InspectSandboxesResponse
+	(*SandboxInspection)(nil),        // 6: creel.v1.SandboxInspection
+	(*AgentHealth)(nil),              // 7: creel.v1.AgentHealth
+	(*Forward)(nil),                  // 8: creel.v1.Forward
+	(*GetDashboardRequest)(nil),      // 9: creel.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),     // 10: creel.v1.GetDashboardResponse
+	(*CheckInferenceRequest)(nil),    // 11: creel.v1.CheckInferenceRequest
+	(*CheckInferenceResponse)(nil),   // 12: creel.v1.CheckInferenceResponse
+	(*ReportStateRequest)(nil),       // 13: creel.v1.ReportStateRequest
+	(*ReportStateResponse)(nil),      // 14: creel.v1.ReportStateResponse
+	(*SandboxState)(nil),             // 15: creel.v1.SandboxState
+	(*Confinement)(nil),              // 16: creel.v1.Confinement
+	(*Protection)(nil),               // 17: creel.v1.Protection
+	(*MainProcess)(nil),              // 18: creel.v1.MainProcess
+	nil,                              // 19: creel.v1.SandboxInspection.LabelsEntry
 }
 var file_creel_v1_creel_proto_depIdxs = []int32{
-	4,  // 0: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
-	13, // 1: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
-	5,  // 2: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
-	6,  // 3: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
-	6,  // 4: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
-	13, // 5: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
-	14, // 6: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
-	16, // 7: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
-	15, // 8: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
-	0,  // 9: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
-	2,  // 10: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
-	7,  // 11: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
-	9,  // 12: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
-	11, // 13: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
-	1,  // 14: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
-	3,  // 15: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
-	8,  // 16: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
-	10, // 17: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
-	12, // 18: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
-	14, // [14:19] is the sub-list for method output_type
-	9,  // [9:14] is the sub-list for method input_type
-	9,  // [9:9] is the sub-list for extension type_name
-	9,  // [9:9] is the sub-list for extension extendee
-	0,  // [0:9] is the sub-list for field type_name
+	6,  // 0: creel.v1.UpdateSandboxResponse.sandbox:type_name -> creel.v1.SandboxInspection
+	6,  // 1: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
+	15, // 2: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
+	7,  // 3: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
+	8,  // 4: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
+	19, // 5: creel.v1.SandboxInspection.labels:type_name -> creel.v1.SandboxInspection.LabelsEntry
+	8,  // 6: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
+	15, // 7: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
+	16, // 8: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
+	18, // 9: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
+	17, // 10: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
+	2,  // 11: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
+	4,  // 12: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
+	9,  // 13: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
+	11, // 14: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
+	0,  // 15: creel.v1.Creel.UpdateSandbox:input_type -> creel.v1.UpdateSandboxRequest
+	13, // 16: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
+	3,  // 17: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
+	5,  // 18: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
+	10, // 19: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
+	12, // 20: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
+	1,  // 21: creel.v1.Creel.UpdateSandbox:output_type -> creel.v1.UpdateSandboxResponse
+	14, // 22: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
+	17, // [17:23] is the sub-list for method output_type
+	11, // [11:17] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_creel_v1_creel_proto_init() }
@@ -1436,14 +1559,14 @@ func file_creel_v1_creel_proto_init() {
 	if File_creel_v1_creel_proto != nil {
 		return
 	}
-	file_creel_v1_creel_proto_msgTypes[16].OneofWrappers = []any{}
+	file_creel_v1_creel_proto_msgTypes[18].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_creel_v1_creel_proto_rawDesc), len(file_creel_v1_creel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   20,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

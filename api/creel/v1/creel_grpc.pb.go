@@ -27,6 +27,7 @@ const (
 	Creel_InspectSandboxes_FullMethodName = "/creel.v1.Creel/InspectSandboxes"
 	Creel_GetDashboard_FullMethodName     = "/creel.v1.Creel/GetDashboard"
 	Creel_CheckInference_FullMethodName   = "/creel.v1.Creel/CheckInference"
+	Creel_UpdateSandbox_FullMethodName    = "/creel.v1.Creel/UpdateSandbox"
 )
 
 // CreelClient is the client API for Creel service.
@@ -47,6 +48,10 @@ type CreelClient interface {
 	// CheckInference asks the configured provider whether it answers, now or
 	// within max_age_ms.
 	CheckInference(ctx context.Context, in *CheckInferenceRequest, opts ...grpc.CallOption) (*CheckInferenceResponse, error)
+	// UpdateSandbox replaces what a sandbox should be; its id and its workspace
+	// stay. The dashboard's listener follows at once (also when nothing else
+	// changed: it is bound anew); everything else at the sandbox's next start.
+	UpdateSandbox(ctx context.Context, in *UpdateSandboxRequest, opts ...grpc.CallOption) (*UpdateSandboxResponse, error)
 }
 
 type creelClient struct {
@@ -97,6 +102,16 @@ func (c *creelClient) CheckInference(ctx context.Context, in *CheckInferenceRequ
 	return out, nil
 }
 
+func (c *creelClient) UpdateSandbox(ctx context.Context, in *UpdateSandboxRequest, opts ...grpc.CallOption) (*UpdateSandboxResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateSandboxResponse)
+	err := c.cc.Invoke(ctx, Creel_UpdateSandbox_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreelServer is the server API for Creel service.
 // All implementations must embed UnimplementedCreelServer
 // for forward compatibility.
@@ -115,6 +130,10 @@ type CreelServer interface {
 	// CheckInference asks the configured provider whether it answers, now or
 	// within max_age_ms.
 	CheckInference(context.Context, *CheckInferenceRequest) (*CheckInferenceResponse, error)
+	// UpdateSandbox replaces what a sandbox should be; its id and its workspace
+	// stay. The dashboard's listener follows at once (also when nothing else
+	// changed: it is bound anew); everything else at the sandbox's next start.
+	UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error)
 	mustEmbedUnimplementedCreelServer()
 }
 
@@ -136,6 +155,9 @@ func (UnimplementedCreelServer) GetDashboard(context.Context, *GetDashboardReque
 }
 func (UnimplementedCreelServer) CheckInference(context.Context, *CheckInferenceRequest) (*CheckInferenceResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method CheckInference not implemented")
+}
+func (UnimplementedCreelServer) UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateSandbox not implemented")
 }
 func (UnimplementedCreelServer) mustEmbedUnimplementedCreelServer() {}
 func (UnimplementedCreelServer) testEmbeddedByValue()               {}
@@ -230,6 +252,24 @@ func _Creel_CheckInference_Handler(srv interface{}, ctx context.Context, dec fun
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Creel_UpdateSandbox_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateSandboxRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreelServer).UpdateSandbox(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Creel_UpdateSandbox_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreelServer).UpdateSandbox(ctx, req.(*UpdateSandboxRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Creel_ServiceDesc is the grpc.ServiceDesc for Creel service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -252,6 +292,10 @@ var Creel_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "CheckInference",
 			Handler:    _Creel_CheckInference_Handler,
+		},
+		{
+			MethodName: "UpdateSandbox",
+			Handler:    _Creel_UpdateSandbox_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
