@@ -1,0 +1,68 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"creel/internal/gateway"
+	"creel/internal/health"
+)
+
+type gatewayLayer struct {
+	runtime gateway.Runtime
+	session *Session
+	name    string
+}
+
+// NewGateway is the layer of the gateway itself.
+func NewGateway(name string, r gateway.Runtime, s *Session) Layer {
+	return &gatewayLayer{runtime: r, session: s, name: name}
+}
+
+func (g *gatewayLayer) ID() ID          { return Gateway }
+func (g *gatewayLayer) Subject() string { return "gateway" }
+func (g *gatewayLayer) Title() string   { return "Gateway" }
+
+func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
+	o := g.runtime.Observe(ctx)
+	r := health.Result{Verdict: o.Verdict, Reason: o.Reason, Message: o.Message, Evidence: o.Evidence, Hints: o.Hints, Absent: o.Absent}
+	if o.Verdict == health.OK {
+		r.Message = fmt.Sprintf("%s answers on https://%s:%d (pid %d)", g.name, o.Endpoint.Host, o.Endpoint.Port, o.Identity.PID)
+		for _, d := range o.Drift {
+			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "gateway-drifted", Message: d})
+		}
+		return r
+	}
+	return withHints(r)
+}
+
+// Plan starts a gateway that does not run and restarts one that is broken.
+// Neither disturbs a sandbox: supervisors keep them and reconnect.
+func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
+	switch {
+	case found.Verdict == health.OK:
+		return nil
+	case found.Absent || blocked(found):
+		return []Action{{ID: "start-gateway", Title: "start gateway " + g.name}}
+	case found.Verdict == health.Failed:
+		return []Action{{ID: "restart-gateway", Title: fmt.Sprintf("restart gateway %s (%s); sandboxes go on meanwhile", g.name, strings.TrimSuffix(found.Message, "."))}}
+	}
+	return nil
+}
+
+func (g *gatewayLayer) Mend(ctx context.Context, do Action, report Progress) error {
+	switch do.ID {
+	case "restart-gateway":
+		if err := g.runtime.Stop(ctx, gateway.Progress(report)); err != nil {
+			return err
+		}
+	case "start-gateway":
+	default:
+		return noSuchAction(g, do)
+	}
+	if err := g.session.Refresh(true); err != nil {
+		report("closing the old connection: " + err.Error())
+	}
+	return g.runtime.Start(ctx, gateway.Progress(report))
+}

@@ -1,0 +1,152 @@
+package layer
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/credential"
+	"creel/internal/health"
+	"creel/internal/inference"
+)
+
+// checkFreshFor is how old a provider's answer may be that an inspection shows.
+const checkFreshFor = 15 * time.Second
+
+// WantedInference is the route that should be there.
+type WantedInference struct {
+	Provider string // "none" wants no route
+	BaseURL  string // "" is the provider's default
+	Model    string
+	// Key returns the provider's key as the user supplies it in this run; empty
+	// when there is none, which is fine when one is stored already.
+	Key func() credential.Secret
+	// Check asks a provider before anything of it is stored.
+	Check func(ctx context.Context, r inference.Route) inference.Check
+}
+
+type inferenceLayer struct {
+	session *Session
+	want    WantedInference
+}
+
+// NewInference is the layer of the model provider and route.
+func NewInference(s *Session, want WantedInference) Layer { return &inferenceLayer{s, want} }
+
+func (i *inferenceLayer) ID() ID          { return Inference }
+func (i *inferenceLayer) Subject() string { return "inference" }
+func (i *inferenceLayer) Title() string   { return "Inference" }
+
+func (i *inferenceLayer) none() bool { return i.want.Provider == inference.NoProvider }
+
+func (i *inferenceLayer) Inspect(ctx context.Context) health.Result {
+	c, err := i.session.Client(ctx)
+	if err != nil {
+		return unknown("gateway-unknown", err)
+	}
+	route, there, err := c.Route(ctx)
+	switch {
+	case err != nil:
+		return unknown("gateway-unknown", err)
+	case i.none() && !there:
+		r := ok("no model provider is wanted; agents run without a model")
+		r.Hints = []string{"creel inference set --provider openai --model NAME"}
+		return r
+	case i.none():
+		return failed("inference-differs", "%s with model %s is set, none is wanted", route.Provider, route.Model)
+	case !there:
+		r := failed("inference-absent", "no provider is set, %s with model %s is wanted", i.want.Provider, i.want.Model)
+		r.Absent = true
+		return r
+	case route.Provider != i.want.Provider || route.Model != i.want.Model || route.BaseURL != i.baseURL():
+		return failed("inference-differs", "%s with model %s is set, %s with model %s is wanted", route.Provider, route.Model, i.want.Provider, i.want.Model)
+	}
+	check, err := c.CheckInference(ctx, checkFreshFor)
+	if err != nil {
+		return unknown("gateway-unknown", err)
+	}
+	e := health.Evidence{Probe: "provider " + check.Endpoint, Answer: check.Message, Verdict: check.Verdict, Took: health.Micros(check.Took)}
+	var r health.Result
+	switch check.Verdict {
+	case health.OK:
+		r = ok("%s answers, model %s", route.Provider, route.Model)
+	case health.Failed:
+		r = failed(checkReason(check.Class), "%s", check.Message)
+	default:
+		r = unknown(checkReason(check.Class), fmt.Errorf("%s", check.Message))
+	}
+	r.Evidence = []health.Evidence{e}
+	return r
+}
+
+func (i *inferenceLayer) baseURL() string {
+	base := i.want.BaseURL
+	if base == "" {
+		p, err := inference.Lookup(i.want.Provider)
+		if err != nil {
+			return ""
+		}
+		base = p.BaseURL
+	}
+	if normal, err := inference.NormalizeURL(base); err == nil {
+		return normal
+	}
+	return base
+}
+
+func checkReason(c inference.Class) string {
+	switch c {
+	case inference.ClassCredential:
+		return "provider-credential"
+	case inference.ClassModel:
+		return "provider-model"
+	case inference.ClassEndpoint:
+		return "provider-endpoint"
+	}
+	return "provider-unreachable"
+}
+
+func (i *inferenceLayer) Plan(_ context.Context, found health.Result) []Action {
+	switch {
+	case found.Verdict == health.OK, found.Verdict == health.Unknown && !blocked(found):
+		return nil
+	case i.none() && blocked(found):
+		return nil // most likely there is none; if there is one, the walk finds it
+	case i.none():
+		return []Action{{ID: "remove-route", Title: "remove the model route; agents run without a model"}}
+	}
+	return []Action{{ID: "set-route", Title: fmt.Sprintf("check provider %s, store its credential, and let model %s answer", i.want.Provider, i.want.Model)}}
+}
+
+func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) error {
+	c, err := i.session.Client(ctx)
+	if err != nil {
+		return err
+	}
+	switch do.ID {
+	case "remove-route":
+		return c.SetRoute(ctx, "", "")
+	case "set-route":
+	default:
+		return noSuchAction(i, do)
+	}
+	r := inference.Route{Provider: i.want.Provider, Type: i.want.Provider, BaseURL: i.baseURL(), Model: i.want.Model, Key: i.want.Key()}
+	stored, there, err := c.Route(ctx)
+	if err != nil {
+		return err
+	}
+	if r.Key.Empty() && there && stored.Provider == r.Provider && stored.BaseURL == r.BaseURL {
+		// The credential is stored already; the gateway checks the new model with it.
+		report("the stored credential is used again")
+		return c.SetRoute(ctx, r.Provider, r.Model)
+	}
+	report("asking " + r.Provider)
+	if check := i.want.Check(ctx, r); check.Class != inference.ClassOK {
+		return advisory.New(checkReason(check.Class), check.Message+"; nothing was stored", nil)
+	}
+	if err := c.SetProvider(ctx, r); err != nil {
+		return err
+	}
+	return c.SetRoute(ctx, r.Provider, r.Model)
+}

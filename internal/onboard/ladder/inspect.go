@@ -1,0 +1,119 @@
+package ladder
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"creel/internal/health"
+	"creel/internal/layer"
+)
+
+// Inspect observes layers, which are given lowest first. A layer stands on those
+// below it: the gateway's own layers on one another, a sandbox's on the gateway
+// and on the lower ones of the same sandbox. One that stands on a layer that is
+// not ok is not asked and is unknown, with BlockedBy. Different sandboxes, and
+// layers that do not stand on one another, are inspected at the same time.
+// Results have the order of layers.
+func Inspect(ctx context.Context, layers []layer.Layer) []health.Result {
+	results := make([]health.Result, len(layers))
+	done := make([]chan struct{}, len(layers))
+	for i := range done {
+		done[i] = make(chan struct{})
+	}
+	var wait sync.WaitGroup
+	// Enough for the gateway's layers and many sandboxes; a bound, so that a
+	// thousand sandboxes do not become a thousand probes at once.
+	slots := make(chan struct{}, 32)
+	for i, l := range layers {
+		wait.Go(func() {
+			defer close(done[i])
+			for k := range i {
+				if !standsOn(l, layers[k]) {
+					continue
+				}
+				<-done[k]
+				if results[k].Verdict != health.OK {
+					results[i] = blocked(l, results[k])
+					return
+				}
+			}
+			slots <- struct{}{}
+			results[i] = inspect(ctx, l)
+			<-slots
+		})
+	}
+	wait.Wait()
+	return results
+}
+
+func inspect(ctx context.Context, l layer.Layer) health.Result {
+	r := l.Inspect(ctx)
+	r.Layer, r.Subject = string(l.ID()), l.Subject()
+	if r.At.IsZero() {
+		r.At = time.Now()
+	}
+	return r
+}
+
+// foundations says which layers a layer stands on. Inference stands beside the
+// sandboxes: an agent without a model is an agent all the same.
+func foundations(id layer.ID) []layer.ID {
+	switch id {
+	case layer.Host, layer.Secrets:
+		return nil
+	case layer.Gateway:
+		return []layer.ID{layer.Secrets}
+	case layer.Registration, layer.Inference:
+		return []layer.ID{layer.Gateway}
+	case layer.Sandbox:
+		return []layer.ID{layer.Gateway}
+	case layer.Agent:
+		return []layer.ID{layer.Sandbox}
+	case layer.Dashboard:
+		return []layer.ID{layer.Agent}
+	}
+	return nil
+}
+
+func standsOn(upper, lower layer.Layer) bool {
+	if !slices.Contains(foundations(upper.ID()), lower.ID()) {
+		return false
+	}
+	if strings.HasPrefix(lower.Subject(), "sandbox/") {
+		return lower.Subject() == upper.Subject()
+	}
+	return true
+}
+
+func blocked(l layer.Layer, by health.Result) health.Result {
+	subject := by.Subject
+	if by.BlockedBy != "" {
+		subject = by.BlockedBy
+	}
+	return health.Result{
+		Subject: l.Subject(), Layer: string(l.ID()), Verdict: health.Unknown, Reason: "blocked", At: time.Now(),
+		Message: fmt.Sprintf("not asked: %s is not ok", describe(subject, by.Layer)), BlockedBy: subject,
+	}
+}
+
+func describe(subject, layerID string) string {
+	if subject == layerID || subject == "" {
+		return layerID
+	}
+	return subject
+}
+
+// Plan lists what mending the layers would do, lowest first.
+func Plan(ctx context.Context, layers []layer.Layer, found []health.Result) []layer.Action {
+	actions := []layer.Action{}
+	for i, l := range layers {
+		if found[i].Verdict != health.OK {
+			actions = append(actions, l.Plan(ctx, found[i])...)
+		}
+	}
+	return actions
+}
