@@ -1,3 +1,134 @@
 package advisory
 
-var state = []Advisory{}
+var state = []Advisory{
+	{
+		ID: "desired-invalid", Severity: Error, Layer: "input", Title: "The desired state cannot be read", Blocking: true,
+		Reason:   "The document has a mistake at the line that is shown. Nothing was changed.",
+		Commands: []string{"creel plan -f FILE"},
+	},
+	{
+		ID: "desired-version", Severity: Error, Layer: "input", Title: "The desired state has another version", Blocking: true,
+		Reason:   "The document was written for another version of Creel. It is neither used nor rewritten.",
+		Commands: []string{"creel version"},
+	},
+	{
+		ID: "desired-unreadable", Severity: Error, Layer: "host", Title: "The desired state cannot be opened", Blocking: true,
+		Reason:   "The file exists but cannot be read by this user, or is no file.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "state-unwritable", Severity: Error, Layer: "host", Title: "Creel cannot write its state", Blocking: true,
+		Reason:   "The file system is read-only or full, or a directory belongs to somebody else.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "journal-corrupt", Severity: Warning, Layer: "host", Title: "The journal is damaged",
+		Reason:   "A line of it is no entry. The journal only explains; it is set aside and a new one is begun at the next change.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "journal-unreadable", Severity: Error, Layer: "host", Title: "The journal cannot be read", Blocking: true,
+		Reason:   "The file exists but cannot be read by this user.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "journal-newer", Severity: Error, Layer: "host", Title: "The journal is from a newer version", Blocking: true,
+		Reason:   "A newer Creel wrote this gateway's state. This version refuses to change it.",
+		Commands: []string{"creel version"},
+	},
+	{
+		ID: "nothing-to-resume", Severity: Error, Layer: "input", Title: "There is nothing to resume", Blocking: true,
+		Reason:   "No earlier run is recorded for this gateway.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "gateway-busy", Severity: Error, Layer: "input", Title: "Another command is changing this gateway", Blocking: true,
+		Reason:   "Only one command at a time may change a gateway; the message names who holds the lock. Reading is always possible.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "host-insufficient", Severity: Error, Layer: "host", Title: "This machine lacks something that is needed", Blocking: true,
+		Reason:   "The evidence says what is needed and what was found.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "blocked", Severity: Info, Layer: "host", Title: "Not asked because of a layer below",
+		Reason:   "What this layer stands on is not ok, so its own state cannot be observed.",
+		Commands: []string{"creel status"},
+	},
+	{
+		ID: "gateway-drifted", Severity: Warning, Layer: "gateway", Title: "The gateway runs with other settings or another build",
+		Reason:   "It answers, but would be started differently now. A restart disturbs no sandbox.",
+		Commands: []string{"creel gateway restart"},
+	},
+	{
+		ID: "inference-absent", Severity: Error, Layer: "inference", Title: "The wanted model provider is not set",
+		Reason:   "The gateway has no route to a model provider.",
+		Commands: []string{"creel onboard"}, DependsOn: []string{"gateway-not-running"},
+	},
+	{
+		ID: "inference-differs", Severity: Error, Layer: "inference", Title: "Another model answers than the one wanted",
+		Reason:   "The gateway's route is not the one of the desired state.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "sandbox-absent", Severity: Error, Layer: "sandbox", Title: "The sandbox does not exist",
+		Reason:   "A healthy gateway has no sandbox of that name.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "sandbox-differs", Severity: Error, Layer: "sandbox", Title: "The sandbox is not as wanted",
+		Reason:   "It was made from another specification. Changing it restarts its agent; the workspace stays.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "sandbox-stopped", Severity: Error, Layer: "sandbox", Title: "The sandbox is stopped",
+		Reason:   "It is wanted running and was stopped.",
+		Commands: []string{"creel start SANDBOX"},
+	},
+	{
+		ID: "sandbox-runs", Severity: Error, Layer: "sandbox", Title: "The sandbox should be stopped",
+		Reason:   "It is wanted stopped and runs.",
+		Commands: []string{"creel stop SANDBOX"},
+	},
+	{
+		ID: "sandbox-error", Severity: Error, Layer: "sandbox", Title: "The sandbox failed",
+		Reason:   "Its supervisor or main process ended and is not started again by its policy.",
+		Commands: []string{"creel logs SANDBOX", "creel start SANDBOX"},
+	},
+	{
+		ID: "sandbox-unknown", Severity: Warning, Layer: "sandbox", Title: "The state of the sandbox cannot be determined",
+		Reason:   "The gateway could not find out whether its supervisor lives. Nothing is created or deleted on that.",
+		Commands: []string{"creel status", "creel gateway logs"},
+	},
+	{
+		ID: "sandbox-not-ready", Severity: Error, Layer: "sandbox", Title: "The sandbox is not ready",
+		Reason:   "It is on its way up, or its agent keeps ending.",
+		Commands: []string{"creel logs SANDBOX"},
+	},
+	{
+		ID: "sandbox-not-connected", Severity: Error, Layer: "sandbox", Title: "The sandbox's supervisor is not connected",
+		Reason:   "It reconnects by itself after a restart of the gateway.",
+		Commands: []string{"creel status", "creel logs SANDBOX"},
+	},
+	{
+		ID: "policy-differs", Severity: Error, Layer: "sandbox", Title: "The policy in force is not the declared one",
+		Reason:   "Declared, applied and enforced policy must be the same.",
+		Commands: []string{"creel onboard"},
+	},
+	{
+		ID: "agent-not-running", Severity: Error, Layer: "agent", Title: "The agent does not run",
+		Reason:   "Its process ended. The log says why; the restart policy says whether it is started again.",
+		Commands: []string{"creel logs SANDBOX"}, DependsOn: []string{"sandbox-error", "sandbox-stopped"},
+	},
+	{
+		ID: "agent-unhealthy", Severity: Error, Layer: "agent", Title: "The agent is not healthy",
+		Reason:   "Its process runs but its health endpoint does not answer well.",
+		Commands: []string{"creel logs SANDBOX"},
+	},
+	{
+		ID: "agent-unknown", Severity: Warning, Layer: "agent", Title: "The agent's health cannot be determined",
+		Reason:   "Its health endpoint could not be asked.",
+		Commands: []string{"creel status", "creel logs SANDBOX"},
+	},
+}

@@ -26,6 +26,8 @@ type Options struct {
 	Run     string
 	Journal *Journal // nil records nothing
 	Report  Report   // nil reports nothing
+	// Acting is told of each action that is about to be done; nil is fine.
+	Acting func(layer.Layer, layer.Action)
 }
 
 // Outcome is what came of a walk.
@@ -155,6 +157,9 @@ func (w *walk) mend(ctx context.Context, step Event, l layer.Layer, do layer.Act
 	entry := Entry{Kind: KindIntent, Layer: string(l.ID()), Subject: l.Subject(), Action: do.ID}
 	if err := w.record(entry); err != nil {
 		return err
+	}
+	if w.Acting != nil {
+		w.Acting(l, do)
 	}
 	err := w.watched(step, began, func(progress layer.Progress) error {
 		progress(do.Title)

@@ -1,0 +1,439 @@
+package onboard
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+
+	"creel/internal/advisory"
+	"creel/internal/agent"
+	"creel/internal/credential"
+	"creel/internal/desired"
+	"creel/internal/inference"
+	"creel/internal/policy"
+	"creel/internal/sandbox"
+)
+
+// DefaultSandbox is the sandbox's name when nobody says otherwise.
+const DefaultSandbox = "claw"
+
+// Key names one answer that settling needs.
+type Key string
+
+// The answers.
+const (
+	Name          Key = "name"
+	Agent         Key = "agent"
+	Runtime       Key = "runtime"
+	Driver        Key = "driver"
+	Provider      Key = "provider"
+	EndpointURL   Key = "endpoint-url"
+	Model         Key = "model"
+	CredentialEnv Key = "credential-env"
+	PolicyFile    Key = "policy"
+	DashboardPort Key = "dashboard-port"
+	AgentPort     Key = "agent-port"
+	HealthPath    Key = "health-path"
+	GatewayPort   Key = "gateway-port"
+	Confinement   Key = "confinement"
+	AcceptRisk    Key = "accept-risk"
+	Restart       Key = "restart"
+)
+
+// Question is where an answer may come from, beside the flag named like the key.
+type Question struct {
+	Key     Key
+	Env     []string // variables, in the order asked
+	Meaning string   // for help and documentation
+}
+
+// Questions is the table of everything that onboard can be told.
+func Questions() []Question {
+	return []Question{
+		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
+		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, or command with a program after --"},
+		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded"},
+		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process"},
+		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
+		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
+		{Model, []string{"CREEL_MODEL", "NEMOCLAW_MODEL"}, "model id"},
+		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
+		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
+		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
+		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
+		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
+		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
+		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock"},
+		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept; the only one is unconfined"},
+		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
+	}
+}
+
+// keyVariables hold the provider's key itself when no credential-env is named.
+var keyVariables = []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"}
+
+// Option is one choice of a prompt.
+type Option struct{ Value, Label string }
+
+// Prompter asks a person. A nil Prompter means that nobody can be asked.
+type Prompter interface {
+	Select(ctx context.Context, title string, options []Option, chosen string) (string, error)
+	Input(ctx context.Context, title, value string, check func(string) error) (string, error)
+	Secret(ctx context.Context, title string) (credential.Secret, error)
+}
+
+// Inputs is everything that a desired state is settled from.
+type Inputs struct {
+	Gateway  string         // name of the gateway
+	Flags    map[Key]string // only those that were given
+	Command  []string       // words after --
+	Getenv   func(string) string
+	Recorded *desired.Document            // nil when nothing is recorded
+	ReadFile func(string) ([]byte, error) // nil is os.ReadFile
+	Prompter Prompter
+}
+
+// Settled is what is wanted now.
+type Settled struct {
+	Document desired.Document
+	Sandbox  string            // the sandbox that this command line is about
+	Key      credential.Secret // empty when none was given
+	Notes    []string          // what a person should know, one sentence each
+}
+
+// Settle decides what is wanted: flags, then the environment, then what is
+// recorded, then prompts, then defaults. Mistakes are usage problems that name
+// the flag or the variable.
+func Settle(ctx context.Context, in Inputs) (Settled, error) {
+	s := settling{Inputs: in}
+	if s.ReadFile == nil {
+		s.ReadFile = os.ReadFile
+	}
+	doc := desired.New(in.Gateway)
+	if in.Recorded != nil {
+		doc = *in.Recorded
+	}
+	if err := s.conflicts(); err != nil {
+		return Settled{}, err
+	}
+	if v, from := s.given(Runtime); v != "" {
+		if doc.Runtime = v; v != "embedded" {
+			return Settled{}, invalid(from, fmt.Errorf("runtime %q is not supported; supported is embedded", v))
+		}
+	}
+	if v, from := s.given(Driver); v != "" {
+		if doc.Driver = v; v != "process" {
+			return Settled{}, invalid(from, fmt.Errorf("driver %q is not supported; supported is process", v))
+		}
+	}
+	var err error
+	if doc.Gateway.Port, err = s.port(GatewayPort, doc.Gateway.Port); err != nil {
+		return Settled{}, err
+	}
+	box, err := s.sandbox(doc)
+	if err != nil {
+		return Settled{}, err
+	}
+	doc = doc.With(box)
+	var key credential.Secret
+	var notes []string
+	if doc.Inference, key, notes, err = s.inference(ctx, doc.Inference, in.Recorded == nil); err != nil {
+		return Settled{}, err
+	}
+	doc = doc.WithDefaults()
+	if err := doc.Validate(); err != nil {
+		return Settled{}, advisory.New("usage", "", err)
+	}
+	return Settled{Document: doc, Sandbox: box.Name, Key: key, Notes: notes}, nil
+}
+
+type settling struct{ Inputs }
+
+// given returns an answer that was given, and where, e.g. "--model" or
+// "CREEL_MODEL".
+func (s settling) given(k Key) (value, from string) {
+	if v, ok := s.Flags[k]; ok {
+		return v, "--" + string(k)
+	}
+	for _, q := range Questions() {
+		if q.Key != k {
+			continue
+		}
+		for _, name := range q.Env {
+			if v := s.Getenv(name); v != "" {
+				return v, name
+			}
+		}
+	}
+	return "", ""
+}
+
+func invalid(from string, err error) error { return advisory.New("usage", from, err) }
+
+func conflict(a, b, why string) error {
+	return advisory.New("flag-conflict", fmt.Sprintf("%s and %s cannot be used together: %s", a, b, why), nil)
+}
+
+func (s settling) conflicts() error {
+	flag := func(k Key) bool { _, ok := s.Flags[k]; return ok }
+	if s.Flags[Provider] == inference.NoProvider {
+		for _, k := range []Key{Model, EndpointURL, CredentialEnv} {
+			if flag(k) {
+				return conflict("--provider none", "--"+string(k), "without a provider there is nothing to set it for")
+			}
+		}
+	}
+	if len(s.Command) > 0 && flag(Agent) && s.Flags[Agent] != "command" {
+		return conflict("--agent "+s.Flags[Agent], "-- "+s.Command[0], "only agent command takes a program")
+	}
+	if c := s.Flags[Confinement]; flag(AcceptRisk) && flag(Confinement) && c != "unconfined" {
+		return conflict("--confinement "+c, "--accept-risk "+s.Flags[AcceptRisk], "a confined sandbox needs no accepted risk")
+	}
+	return nil
+}
+
+func (s settling) port(k Key, recorded int) (int, error) {
+	v, from := s.given(k)
+	if v == "" {
+		return recorded, nil
+	}
+	n, err := strconv.Atoi(v)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, invalid(from, fmt.Errorf("%q is no port number between 1 and 65535", v))
+	}
+	return n, nil
+}
+
+func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
+	name, from := s.given(Name)
+	switch {
+	case name != "":
+	case len(doc.Sandboxes) == 1:
+		name = doc.Sandboxes[0].Name
+	case len(doc.Sandboxes) > 1:
+		return desired.Sandbox{}, advisory.New("sandbox-ambiguous", "several sandboxes are recorded: name one with --name", nil)
+	default:
+		name = DefaultSandbox
+	}
+	if err := sandbox.CheckName(name); err != nil {
+		return desired.Sandbox{}, advisory.New("name-invalid", from, err)
+	}
+	box, _ := doc.Sandbox(name)
+	box.Name = name
+	if v, _ := s.given(Agent); v != "" && v != box.Agent {
+		// Another agent: what belonged to the old one goes.
+		box.Agent, box.Command, box.Dashboard.TargetPort, box.Dashboard.HealthPath = v, nil, 0, ""
+	}
+	if len(s.Command) > 0 {
+		box.Agent, box.Command = "command", s.Command
+	}
+	if box.Agent == "" {
+		box.Agent = "console"
+	}
+	if _, err := agent.Lookup(box.Agent); err != nil {
+		_, from := s.given(Agent)
+		return desired.Sandbox{}, invalid(from, err)
+	}
+	if box.Agent == "command" && len(box.Command) == 0 {
+		return desired.Sandbox{}, advisory.New("usage", "agent command needs a program after --", nil, "creel onboard --agent command -- PROGRAM")
+	}
+	var err error
+	if box.Dashboard.Port, err = s.port(DashboardPort, box.Dashboard.Port); err != nil {
+		return desired.Sandbox{}, err
+	}
+	if box.Dashboard.TargetPort, err = s.port(AgentPort, box.Dashboard.TargetPort); err != nil {
+		return desired.Sandbox{}, err
+	}
+	if v, _ := s.given(HealthPath); v != "" {
+		box.Dashboard.HealthPath = v
+	}
+	if err := s.confinement(&box); err != nil {
+		return desired.Sandbox{}, err
+	}
+	if v, from := s.given(Restart); v != "" {
+		if !slices.Contains([]string{"always", "on-failure", "never"}, v) {
+			return desired.Sandbox{}, invalid(from, fmt.Errorf("%q is none of always, on-failure, never", v))
+		}
+		box.Restart = sandbox.RestartPolicy(v)
+	}
+	if path, from := s.given(PolicyFile); path != "" {
+		content, err := s.ReadFile(path)
+		if err != nil {
+			return desired.Sandbox{}, invalid(from, err)
+		}
+		p, err := policy.Parse(content)
+		if err != nil {
+			return desired.Sandbox{}, invalid(from, fmt.Errorf("%s: %w", path, err))
+		}
+		box.Policy = &p
+	}
+	// Naming a sandbox in onboard asks for it to run.
+	box.Wanted = sandbox.Running
+	return box, nil
+}
+
+func (s settling) confinement(box *desired.Sandbox) error {
+	risk, riskFrom := s.given(AcceptRisk)
+	if risk != "" && risk != "unconfined" {
+		return invalid(riskFrom, fmt.Errorf("%q is no risk that can be accepted; the only one is unconfined", risk))
+	}
+	tier, from := s.given(Confinement)
+	switch {
+	case tier == "" && risk == "":
+		return nil
+	case tier == "" || tier == "unconfined" && risk == "unconfined":
+		box.Confinement = sandbox.TierUnconfined
+	case tier == "unconfined":
+		return invalid(from, errors.New("running without confinement also needs --accept-risk unconfined"))
+	case !slices.Contains([]string{"auto", "namespaces", "landlock"}, tier):
+		return invalid(from, fmt.Errorf("%q is none of auto, namespaces, landlock", tier))
+	default:
+		box.Confinement = sandbox.Tier(tier)
+	}
+	return nil
+}
+
+// inference settles provider, endpoint, model and key. fresh means that nothing
+// is recorded, so that a person may be asked.
+func (s settling) inference(ctx context.Context, recorded desired.Inference, fresh bool) (desired.Inference, credential.Secret, []string, error) {
+	fail := func(err error) (desired.Inference, credential.Secret, []string, error) {
+		return desired.Inference{}, credential.Secret{}, nil, err
+	}
+	i := recorded
+	name, from := s.given(Provider)
+	endpoint, _ := s.given(EndpointURL)
+	if name == "" && endpoint != "" && i.Provider == inference.NoProvider {
+		name, from = "custom", "--endpoint-url"
+	}
+	if name == "" && fresh && s.Prompter != nil {
+		v, err := s.askProvider(ctx)
+		if err != nil {
+			return fail(err)
+		}
+		name, from = v, "provider"
+	}
+	if name != "" {
+		p, err := inference.Lookup(name)
+		if err != nil {
+			return fail(invalid(from, err))
+		}
+		if p.Unsupported != "" {
+			return fail(advisory.New("provider-unsupported", fmt.Sprintf("provider %s: %s", p.Name, p.Unsupported), nil))
+		}
+		if p.Name != i.Provider {
+			i = desired.Inference{Provider: p.Name} // another provider: its answers are its own
+		}
+	}
+	if i.Provider == inference.NoProvider {
+		note := "No model provider is set; agents run without a model. Set one with: creel inference set --provider openai --model NAME"
+		return i, credential.Secret{}, []string{note}, nil
+	}
+	p, err := inference.Lookup(i.Provider)
+	if err != nil {
+		return fail(err)
+	}
+	if endpoint != "" {
+		if i.EndpointURL, err = inference.NormalizeURL(endpoint); err != nil {
+			_, from := s.given(EndpointURL)
+			return fail(invalid(from, err))
+		}
+	}
+	if i.EndpointURL == "" && p.BaseURL == "" {
+		if i.EndpointURL, err = s.ask(ctx, EndpointURL, "Base URL of the provider", "", func(v string) error {
+			_, err := inference.NormalizeURL(v)
+			return err
+		}); err != nil {
+			return fail(err)
+		}
+	}
+	if v, from := s.given(Model); v != "" {
+		if err := inference.CheckModel(v); err != nil {
+			return fail(invalid(from, err))
+		}
+		i.Model = v
+	}
+	if i.Model == "" {
+		if i.Model, err = s.ask(ctx, Model, "Model", p.DefaultModel, inference.CheckModel); err != nil {
+			return fail(err)
+		}
+	}
+	key, err := s.key(ctx, p, &i, recorded.Provider == i.Provider)
+	if err != nil {
+		return fail(err)
+	}
+	return i, key, nil, nil
+}
+
+func (s settling) askProvider(ctx context.Context) (string, error) {
+	options := []Option{{inference.NoProvider, "None for now: the agent runs without a model"}}
+	for _, p := range inference.Providers() {
+		if p.Unsupported == "" && p.Name != inference.NoProvider {
+			options = append(options, Option{p.Name, p.Title})
+		}
+	}
+	return s.Prompter.Select(ctx, "Model provider", options, inference.NoProvider)
+}
+
+// ask prompts for an answer that has no other source.
+func (s settling) ask(ctx context.Context, k Key, title, value string, check func(string) error) (string, error) {
+	if s.Prompter == nil {
+		if value != "" {
+			return value, nil
+		}
+		return "", advisory.New("usage", fmt.Sprintf("this provider needs --%s", k), nil)
+	}
+	return s.Prompter.Input(ctx, title, value, check)
+}
+
+// key finds the provider's key: the variable named, the usual variables, a
+// prompt. It is fine to find none when one is stored for the same provider.
+func (s settling) key(ctx context.Context, p inference.Provider, i *desired.Inference, stored bool) (credential.Secret, error) {
+	name, from := s.given(CredentialEnv)
+	if name != "" {
+		if strings.ContainsAny(name, "= ") {
+			return credential.Secret{}, invalid(from, fmt.Errorf("%q is no name of a variable", name))
+		}
+		i.CredentialEnv = name
+		if v := s.Getenv(name); v != "" {
+			return s.check(p, i, v)
+		}
+		if !stored {
+			return credential.Secret{}, invalid(from, fmt.Errorf("variable %s is empty or not set", name))
+		}
+	}
+	for _, name := range append(slices.Clone(keyVariables), append([]string{i.CredentialEnv}, p.KeyVariables...)...) {
+		if name == "" {
+			continue
+		}
+		if v := s.Getenv(name); v != "" {
+			return s.check(p, i, v)
+		}
+	}
+	switch {
+	case stored || !p.KeyRequired:
+		return credential.Secret{}, nil
+	case s.Prompter != nil:
+		key, err := s.Prompter.Secret(ctx, "Key of "+p.Title)
+		if err != nil {
+			return credential.Secret{}, err
+		}
+		return s.check(p, i, key.Reveal())
+	}
+	return credential.Secret{}, advisory.New("usage", fmt.Sprintf("provider %s needs a key: set %s, or name a variable with --credential-env", p.Name, strings.Join(p.KeyVariables, " or ")), nil)
+}
+
+func (s settling) check(p inference.Provider, i *desired.Inference, value string) (credential.Secret, error) {
+	key := credential.NewSecret(strings.TrimSpace(value))
+	base := i.EndpointURL
+	if base == "" {
+		base = p.BaseURL
+	}
+	if err := p.CheckKey(key, base); err != nil {
+		return credential.Secret{}, advisory.New("provider-credential", "", err)
+	}
+	return key, nil
+}
