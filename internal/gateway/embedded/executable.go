@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 
 	"creel/internal/host"
@@ -58,6 +59,11 @@ func installCopy(from, to string) (err error) {
 	if err := state.MkdirAll(filepath.Dir(to)); err != nil {
 		return err
 	}
+	// A child that another goroutine forks now would hold the copy open for writing
+	// until it executes its own program, and "text file busy" would be the answer
+	// to whoever executes the copy first.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	tmp, err := os.CreateTemp(filepath.Dir(to), "."+ExecutableName+".tmp-")
 	if err != nil {
 		return err

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"creel/internal/advisory"
-	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/gateway"
 	"creel/internal/gateway/evidence"
@@ -21,8 +20,6 @@ import (
 // Observe asks the chain: lock, marker, process, TCP, TLS, refusal of a stranger,
 // Health, identity. What broke decides; what comes after it is not asked.
 func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
-	ctx, cancel := budget.Context(ctx, budget.Probe, "observe gateway "+r.cfg.Gateway.Name)
-	defer cancel()
 	var c evidence.Chain
 	o := gateway.Observation{}
 	m, process, absent := r.askProcess(&c)
@@ -93,7 +90,10 @@ func (r *Runtime) askProcess(c *evidence.Chain) (m marker, p host.Process, absen
 	p, err = host.Lookup(m.PID)
 	took = time.Since(start)
 	switch {
-	case errors.Is(err, host.ErrNoProcess), err == nil && (p.Start != m.ProcessStart || p.Gone()):
+	case err == nil && p.Start == m.ProcessStart && p.Gone():
+		// Its first thread has ended; the lock goes with the last.
+		c.Break(evidence.Process, probe, health.Failed, "gateway-not-ready", fmt.Sprintf("process %d is ending", m.PID), took)
+	case errors.Is(err, host.ErrNoProcess), err == nil && p.Start != m.ProcessStart:
 		c.Break(evidence.Process, probe, health.Failed, "gateway-marker-stale",
 			fmt.Sprintf("the lock is held, and not by the process that %s names", state.MarkerFile), took)
 	case err != nil:

@@ -31,7 +31,8 @@ type process struct {
 }
 
 // openProcess holds the process that began at start. It wraps
-// host.ErrNoProcess when that one has ended.
+// host.ErrNoProcess when there is none any more. One whose first thread has
+// ended but not the last can still be waited for.
 func openProcess(pid int, start uint64) (*process, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	switch {
@@ -42,8 +43,8 @@ func openProcess(pid int, start uint64) (*process, error) {
 	}
 	p := &process{pid: pid, f: os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", pid))}
 	// Asked after opening: now the pid and the descriptor are of one process.
-	alive, err := host.Alive(pid, start)
-	if err == nil && !alive {
+	now, err := host.Lookup(pid)
+	if err == nil && now.Start != start {
 		err = host.ErrNoProcess
 	}
 	if err != nil {

@@ -161,10 +161,21 @@ func lockDaemon(ctx context.Context, g state.Gateway) (*state.Lock, error) {
 		if !errors.As(err, &busy) {
 			return nil, host.Explain(fmt.Errorf("take the daemon lock: %w", err), g.Dir())
 		}
-		if pause(ctx, nil) != nil {
+		if serves(g) || pause(ctx, nil) != nil {
 			return nil, advisory.New(alreadyRunning, fmt.Sprintf("gateway %s runs already", g.Name), busy)
 		}
 	}
+}
+
+// serves reports whether a daemon that lives says that it serves; one that is
+// ending has taken its marker away.
+func serves(g state.Gateway) bool {
+	m, err := readMarker(g)
+	if err != nil {
+		return false
+	}
+	alive, err := host.Alive(m.PID, m.ProcessStart)
+	return err == nil && alive
 }
 
 // wantedPort: the launcher's word, else the configuration's, else the port of

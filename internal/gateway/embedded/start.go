@@ -46,6 +46,11 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 		case !o.Absent:
 			// Somebody holds the lock and does not answer as it should. To start
 			// another beside it is impossible, to end it is not asked for here.
+			if o.Verdict == health.Unknown {
+				if err := host.CheckWritable(g.Dir()); err != nil {
+					return err // the reason why it could not be asked
+				}
+			}
 			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), "creel gateway restart")
 		}
 		err = r.launch(ctx, report)
@@ -112,6 +117,9 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	if err := host.CheckSocketPath(g.Socket()); err != nil {
 		return err
 	}
+	if err := host.CheckWritable(g.Dir()); err != nil {
+		return err
+	}
 	self, err := Self(g.Roots)
 	if err != nil {
 		return err
@@ -144,8 +152,12 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 		return r.failed(c, a, nil, nil)
 	}
 	report(fmt.Sprintf("asking the gateway at %s:%d", a.Endpoint.Host, a.Endpoint.Port))
+	var last gateway.Observation
 	for {
 		o := r.Observe(ctx)
+		if last.Evidence == nil || o.Reason != "gateway-unknown" {
+			last = o // not one that was cut short, if there is another
+		}
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
 			report(o.Message)
 			// A failure to tidy up is no failure to start; it is tried next time.
@@ -154,9 +166,9 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 		}
 		switch err := pause(ctx, c.exited); {
 		case errors.Is(err, errExited):
-			return r.failed(c, answer{}, o.Evidence, nil)
+			return r.failed(c, answer{}, last.Evidence, nil)
 		case err != nil:
-			return r.failed(c, answer{}, o.Evidence, err)
+			return r.failed(c, answer{}, last.Evidence, err)
 		}
 	}
 }

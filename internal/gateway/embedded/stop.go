@@ -74,7 +74,8 @@ func (r *Runtime) identify() (pid int, start uint64, err error) {
 	}
 	m, markerErr := readMarker(g)
 	if markerErr == nil {
-		if alive, err := host.Alive(m.PID, m.ProcessStart); err == nil && alive {
+		// A zombie too: its lock goes with its last thread, which is waited for.
+		if p, err := host.Lookup(m.PID); err == nil && p.Start == m.ProcessStart {
 			return m.PID, m.ProcessStart, nil
 		}
 	} else if !errors.Is(markerErr, os.ErrNotExist) && holder.PID == 0 {

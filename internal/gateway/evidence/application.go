@@ -3,10 +3,10 @@ package evidence
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,8 +22,8 @@ import (
 
 // application asks Health and identity over the connection that the TLS link
 // made, so that nothing is asked of one listener and believed of another.
-func (c *Chain) application(ctx context.Context, conn *tls.Conn, t Target) gateway.Identity {
-	start := time.Now()
+func (a *asker) application(ctx context.Context, conn *tls.Conn) gateway.Identity {
+	c, t, start := a.chain, a.target, time.Now()
 	first := make(chan net.Conn, 1)
 	first <- conn
 	cc, err := grpc.NewClient("passthrough:///gateway",
@@ -47,8 +47,7 @@ func (c *Chain) application(ctx context.Context, conn *tls.Conn, t Target) gatew
 	hr, err := openshellv1.NewOpenShellClient(cc).Health(ctx, &openshellv1.HealthRequest{})
 	switch {
 	case err != nil:
-		reason, message := judgeCall(ctx, err)
-		c.Break(Health, Health, health.Failed, reason, message, time.Since(start))
+		a.breakCall(ctx, Health, err, time.Since(start))
 	case hr.GetStatus() != openshellv1.ServiceStatus_SERVICE_STATUS_HEALTHY:
 		c.Break(Health, Health, health.Failed, "gateway-unhealthy", "the gateway says of itself: "+hr.GetStatus().String(), time.Since(start))
 	default:
@@ -63,8 +62,7 @@ func (c *Chain) application(ctx context.Context, conn *tls.Conn, t Target) gatew
 	id, err := creelv1.NewCreelClient(cc).GetIdentity(ctx, &creelv1.GetIdentityRequest{})
 	switch {
 	case err != nil:
-		reason, message := judgeCall(ctx, err)
-		c.Break(Identity, Identity, health.Failed, reason, message, time.Since(start))
+		a.breakCall(ctx, Identity, err, time.Since(start))
 		return gateway.Identity{}
 	case t.InstanceID != "" && id.GetInstanceId() != t.InstanceID:
 		c.Break(Identity, Identity, health.Failed, "gateway-not-ours",
@@ -82,26 +80,24 @@ func (c *Chain) application(ctx context.Context, conn *tls.Conn, t Target) gatew
 	}
 }
 
-func judgeCall(ctx context.Context, err error) (reason, message string) {
-	switch status.Code(err) {
-	case codes.DeadlineExceeded:
-		return "gateway-hung", "the gateway accepts calls and does not answer them"
-	case codes.Unimplemented:
-		return "gateway-not-ours", "what answers is no gateway of Creel: " + status.Convert(err).Message()
-	case codes.PermissionDenied, codes.Unauthenticated:
-		return "gateway-certificate-refused", "the gateway refuses our client certificate: " + status.Convert(err).Message()
+// breakCall says what a call that failed means.
+func (a *asker) breakCall(ctx context.Context, link string, err error, took time.Duration) {
+	message := status.Convert(err).Message()
+	reason := "gateway-unhealthy"
+	// gRPC keeps only the text of an alert that ended the connection.
+	_, alert, refused := strings.Cut(message, "remote error: tls: ")
+	switch code := status.Code(err); {
+	case code == codes.DeadlineExceeded, ctx.Err() != nil:
+		a.hang(link, link, "the gateway accepts calls and does not answer them", took)
+		return
+	case refused:
+		reason, message = "gateway-certificate-refused", "the gateway refuses our client certificate: "+strings.Trim(alert, `"`)
+	case code == codes.PermissionDenied, code == codes.Unauthenticated:
+		reason, message = "gateway-certificate-refused", "the gateway refuses our client certificate: "+message
+	case code == codes.Unimplemented:
+		reason, message = "gateway-not-ours", "what answers is no gateway of Creel: "+message
+	default:
+		message = "the gateway did not answer: " + message
 	}
-	if ctx.Err() != nil {
-		return "gateway-hung", "the gateway accepts calls and does not answer them"
-	}
-	var alert tls.AlertError
-	if errors.As(err, &alert) {
-		return "gateway-certificate-refused", "the gateway refuses our client certificate: " + alert.Error()
-	}
-	return "gateway-unhealthy", "the gateway did not answer: " + status.Convert(err).Message()
-}
-
-func isExpired(err error) bool {
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
+	a.chain.Break(link, link, health.Failed, reason, message, took)
 }

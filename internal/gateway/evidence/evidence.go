@@ -8,9 +8,10 @@ package evidence
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
-	"fmt"
 	"net"
+	"strconv"
 	"time"
 
 	"creel/internal/budget"
@@ -80,69 +81,106 @@ type Target struct {
 }
 
 // Ask adds the links from TCP to identity to the chain and returns the identity
-// that answered, zero unless all held. It ends within the probe budget.
-func Ask(ctx context.Context, c *Chain, t Target) gateway.Identity {
-	ctx, cancel := budget.Context(ctx, budget.Probe, "ask the gateway")
+// that answered, zero unless all held. It ends within the probe budget; when
+// caller ends before that, the link that was being asked is unknown.
+func Ask(caller context.Context, c *Chain, t Target) gateway.Identity {
+	a := &asker{chain: c, target: t, addr: net.JoinHostPort(t.Endpoint.Host, strconv.Itoa(t.Endpoint.Port)),
+		cutShort: func() error {
+			// The network's clock and the context's need not agree on who is first.
+			if d, ok := caller.Deadline(); caller.Err() == nil && ok && !time.Now().Before(d) {
+				return context.DeadlineExceeded
+			}
+			return context.Cause(caller)
+		}}
+	ctx, cancel := budget.Context(caller, budget.Probe, "ask the gateway")
 	defer cancel()
-	addr := net.JoinHostPort(t.Endpoint.Host, fmt.Sprint(t.Endpoint.Port))
 
-	raw, ok := c.dial(ctx, addr)
+	raw, ok := a.dial(ctx)
 	if !ok {
 		c.Skip(TLS, Refusal, Health, Identity)
 		return gateway.Identity{}
 	}
 	defer raw.Close()
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
-	secure, ok := c.handshake(ctx, raw, addr, t)
+	defer endWith(ctx, raw)()
+	secure, ok := a.handshake(ctx, raw)
 	if !ok {
 		c.Skip(Refusal, Health, Identity)
 		return gateway.Identity{}
 	}
-	if !c.refusal(ctx, addr, t) {
+	if !a.refusal(ctx) {
 		c.Skip(Health, Identity)
 		return gateway.Identity{}
 	}
-	return c.application(ctx, secure, t)
+	return a.application(ctx, secure)
 }
 
-func (c *Chain) dial(ctx context.Context, addr string) (net.Conn, bool) {
-	ctx, cancel := budget.Context(ctx, budget.TCP, "connect to "+addr)
+// asker asks one target.
+type asker struct {
+	chain    *Chain
+	target   Target
+	addr     string
+	cutShort func() error // why the caller's context has ended, nil while it has not
+}
+
+// hang breaks the chain at a link that did not answer in time. If it was the
+// caller who had no time left, that says nothing about the gateway.
+func (a *asker) hang(link, probe, message string, took time.Duration) {
+	if cause := a.cutShort(); cause != nil {
+		a.chain.Break(link, probe, health.Unknown, "gateway-unknown", "asking was cut short: "+cause.Error(), took)
+		return
+	}
+	a.chain.Break(link, probe, health.Failed, "gateway-hung", message, took)
+}
+
+// endWith makes reads and writes of conn end with ctx.
+func endWith(ctx context.Context, conn net.Conn) (stop func() bool) {
+	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
+}
+
+func (a *asker) dial(ctx context.Context) (net.Conn, bool) {
+	ctx, cancel := budget.Context(ctx, budget.TCP, "connect to "+a.addr)
 	defer cancel()
-	probe, start := "tcp "+addr, time.Now()
-	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
-	if err == nil {
-		c.Hold(probe, "connected", time.Since(start))
+	probe, start := "tcp "+a.addr, time.Now()
+	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.addr)
+	took := time.Since(start)
+	switch {
+	case err == nil:
+		a.chain.Hold(probe, "connected", took)
 		return conn, true
+	case timedOut(ctx, err):
+		a.hang(TCP, probe, "no connection to "+a.addr+" came about in time", took)
+	default:
+		var op *net.OpError
+		if errors.As(err, &op) && op.Err != nil {
+			err = op.Err // the address is in the message already
+		}
+		a.chain.Break(TCP, probe, health.Failed, "gateway-unreachable", "nothing answers at "+a.addr+": "+err.Error(), took)
 	}
-	reason, message := "gateway-unreachable", "nothing answers at "+addr+": "+cause(ctx, err).Error()
-	if timedOut(ctx, err) {
-		reason, message = "gateway-hung", "no connection to "+addr+" came about in time"
-	}
-	c.Break(TCP, probe, health.Failed, reason, message, time.Since(start))
 	return nil, false
 }
 
-func (c *Chain) handshake(ctx context.Context, raw net.Conn, addr string, t Target) (*tls.Conn, bool) {
-	probe, start := "tls "+addr, time.Now()
-	cfg := t.TLS.Clone()
+func (a *asker) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, bool) {
+	probe, start := "tls "+a.addr, time.Now()
+	cfg := a.target.TLS.Clone()
 	cfg.NextProtos = []string{"h2"}
 	conn := tls.Client(raw, cfg)
 	err := conn.HandshakeContext(ctx)
-	if err == nil {
-		c.Hold(probe, tls.VersionName(conn.ConnectionState().Version)+", certificate verified by the pinned CA", time.Since(start))
+	took := time.Since(start)
+	switch {
+	case err == nil:
+		a.chain.Hold(probe, tls.VersionName(conn.ConnectionState().Version)+", certificate verified by the pinned CA", took)
 		return conn, true
+	case timedOut(ctx, err):
+		a.hang(TLS, probe, "the listener at "+a.addr+" accepts connections and never answers", took)
+		return nil, false
 	}
 	reason, message := judgeHandshake(err)
-	if timedOut(ctx, err) {
-		reason, message = "gateway-hung", "the listener at "+addr+" accepts connections and never answers"
-	}
-	if reason == "gateway-foreign-listener" && t.Holder != nil {
-		if who := t.Holder(); who != "" {
+	if reason == "gateway-foreign-listener" && a.target.Holder != nil {
+		if who := a.target.Holder(); who != "" {
 			message += "; the port is held by " + who
 		}
 	}
-	c.Break(TLS, probe, health.Failed, reason, message, time.Since(start))
+	a.chain.Break(TLS, probe, health.Failed, reason, message, took)
 	return nil, false
 }
 
@@ -163,36 +201,45 @@ func judgeHandshake(err error) (reason, message string) {
 	return "gateway-tls-failed", "TLS did not come about: " + err.Error()
 }
 
+func isExpired(err error) bool {
+	var invalid x509.CertificateInvalidError
+	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
+}
+
 // refusal proves that a caller without client certificate gets nothing. In TLS
 // 1.3 the client's side of the handshake ends before the server has judged the
 // client, so the refusal arrives as the answer to the first read.
-func (c *Chain) refusal(ctx context.Context, addr string, t Target) bool {
-	probe, start := "tls "+addr+" without client certificate", time.Now()
-	stranger := t.TLS.Clone()
+func (a *asker) refusal(ctx context.Context) bool {
+	probe, start := "tls "+a.addr+" without client certificate", time.Now()
+	stranger := a.target.TLS.Clone()
 	stranger.Certificates, stranger.GetClientCertificate = nil, nil
 	stranger.NextProtos = []string{"h2"}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.addr)
+	if err != nil && timedOut(ctx, err) {
+		a.hang(Refusal, probe, "no second connection to "+a.addr+" came about in time", time.Since(start))
+		return false
+	}
 	if err != nil {
-		c.Break(Refusal, probe, health.Unknown, "gateway-unreachable", "the question could not be asked: "+err.Error(), time.Since(start))
+		a.chain.Break(Refusal, probe, health.Unknown, "gateway-unreachable", "the question could not be asked: "+err.Error(), time.Since(start))
 		return false
 	}
 	defer raw.Close()
-	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
-	defer stop()
+	defer endWith(ctx, raw)()
 	conn := tls.Client(raw, stranger)
 	err = conn.HandshakeContext(ctx)
 	if err == nil {
 		_, err = conn.Read(make([]byte, 1))
 	}
+	took := time.Since(start)
 	switch {
 	case err == nil:
-		c.Break(Refusal, probe, health.Failed, "gateway-open", "a caller without client certificate was let in", time.Since(start))
+		a.chain.Break(Refusal, probe, health.Failed, "gateway-open", "a caller without client certificate was let in", took)
 		return false
 	case timedOut(ctx, err):
-		c.Break(Refusal, probe, health.Failed, "gateway-hung", "a caller without client certificate was neither refused nor answered", time.Since(start))
+		a.hang(Refusal, probe, "a caller without client certificate was neither refused nor answered", took)
 		return false
 	}
-	c.Hold(probe, "refused: "+err.Error(), time.Since(start))
+	a.chain.Hold(probe, "refused: "+err.Error(), took)
 	return true
 }
 
@@ -200,16 +247,4 @@ func (c *Chain) refusal(ctx context.Context, addr string, t Target) bool {
 func timedOut(ctx context.Context, err error) bool {
 	var n net.Error
 	return ctx.Err() != nil || errors.Is(err, context.DeadlineExceeded) || errors.As(err, &n) && n.Timeout()
-}
-
-// cause shortens a dial error to what the kernel said.
-func cause(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
-	}
-	var op *net.OpError
-	if errors.As(err, &op) && op.Err != nil {
-		return op.Err
-	}
-	return err
 }
