@@ -23,9 +23,9 @@ const Unknown = "devel"
 // stamp is set by the linker: -ldflags "-X creel/internal/version.stamp=1.2.3".
 var stamp string
 
-// String is the stamped version, else the module's version, else the revision
+// Version is the stamped version, else the module's version, else the revision
 // it was built from, else "devel".
-func String() string {
+func Version() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
 		info = nil
@@ -61,8 +61,15 @@ func describe(stamp string, info *debug.BuildInfo) string {
 }
 
 // BuildID identifies the content of the running executable: 32 hexadecimal
-// digits, equal exactly when the executables are. It is computed once.
-var BuildID = sync.OnceValues(func() (string, error) { return BuildIDOf(Executable()) })
+// digits, equal exactly when the executables are. It is computed once, and empty
+// when the executable cannot be read (Identify says why).
+func BuildID() string {
+	id, _ := Identify()
+	return id
+}
+
+// Identify is BuildID with the reason why it is not known.
+var Identify = sync.OnceValues(func() (string, error) { return BuildIDOf(Executable()) })
 
 // Executable is the path under which this process can open its own executable,
 // even after the file was replaced or removed (as `go run` does when it ends).

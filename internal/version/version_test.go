@@ -35,9 +35,12 @@ func TestDescribe(t *testing.T) {
 }
 
 func TestBuildIDFollowsContent(t *testing.T) {
-	self, err := BuildID()
+	self, err := Identify()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if BuildID() != self {
+		t.Errorf("BuildID = %q, Identify = %q", BuildID(), self)
 	}
 	dir := t.TempDir()
 	content, err := os.ReadFile(Executable())

@@ -31,7 +31,7 @@ const pruneAge = 10 * time.Minute
 // remove while something runs from it: state/versions/BUILDID/creel. The copy is
 // made when it is missing or cut short.
 func Self(roots state.Roots) (string, error) {
-	id, err := version.BuildID()
+	id, err := version.Identify()
 	if err != nil {
 		return "", err
 	}

@@ -136,8 +136,8 @@ func (r *Runtime) askEndpoint(ctx context.Context, c *evidence.Chain, m marker, 
 // drift compares what runs with what would be started now.
 func (r *Runtime) drift(o gateway.Observation) []string {
 	var d []string
-	if mine, err := version.BuildID(); err == nil && o.Identity.BuildID != mine {
-		d = append(d, fmt.Sprintf("the running gateway is another build of creel (version %s, this is %s)", o.Identity.Version, version.String()))
+	if mine := version.BuildID(); mine != "" && o.Identity.BuildID != mine {
+		d = append(d, fmt.Sprintf("the running gateway is another build of creel (version %s, this is %s)", o.Identity.Version, version.Version()))
 	}
 	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != o.Endpoint.Port {
 		d = append(d, fmt.Sprintf("it listens on port %d, wanted is %d", o.Endpoint.Port, r.cfg.Port))

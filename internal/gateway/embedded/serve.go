@@ -122,11 +122,11 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	if err != nil {
 		return err
 	}
-	build, err := version.BuildID()
+	build, err := version.Identify()
 	if err != nil {
 		return err
 	}
-	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Version: version.String(), BuildID: build, Log: log}
+	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Version: version.Version(), BuildID: build, Log: log}
 	in.Port, in.PortExplicit = wantedPort(cfg, launch)
 
 	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)
