@@ -1,0 +1,5 @@
+//go:build linux
+
+package confine
+
+func attackMain(args []string) int { return 9 }
