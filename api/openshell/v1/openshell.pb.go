@@ -9074,6 +9074,9 @@ func (x *RelayInit) GetChannelId() string {
 	return ""
 }
 
+// RelayFrame carries one chunk of a relayed connection. A data frame without
+// bytes means that its sender has no more data (half-close): a server has no
+// other way to say so. A client may close its sending side instead.
 type RelayFrame struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Types that are valid to be assigned to Payload:
