@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"creel/internal/onboard"
+)
+
+func (a *app) addCommands(root *cobra.Command) {
+	root.AddCommand(
+		a.onboardCommand(), a.applyCommand(), a.planCommand(), a.uninstallCommand(),
+		a.statusCommand(), a.listCommand(), a.logsCommand(), a.doctorCommand(),
+		a.dashboardCommand(), a.execCommand(), a.connectCommand(), a.startCommand(), a.stopCommand(), a.destroyCommand(),
+		a.gatewayCommand(), a.inferenceCommand(),
+		a.versionCommand(),
+	)
+	root.AddCommand(a.hiddenCommands()...)
+	root.AddCommand(a.topics()...)
+	root.SetHelpCommandGroupID("other")
+	root.SetCompletionCommandGroupID("other")
+}
+
+// environmentTable lists the variables that commands read, with their meaning.
+func environmentTable() [][2]string {
+	rows := [][2]string{
+		{"CREEL_GATEWAY", "name of the gateway (--gateway)"},
+		{"CREEL_HOME", "one directory for everything of Creel's, instead of the XDG directories"},
+		{"CREEL_YES, NEMOCLAW_YES", "go ahead without asking (--yes)"},
+		{"CREEL_NON_INTERACTIVE, NEMOCLAW_NON_INTERACTIVE", "never ask (--non-interactive)"},
+	}
+	for _, q := range onboard.Questions() {
+		rows = append(rows, [2]string{strings.Join(q.Env, ", "), q.Meaning + " (--" + string(q.Key) + ")"})
+	}
+	return append(rows,
+		[2]string{strings.Join(onboardKeyVariables(), ", "), "the model provider's key"},
+		[2]string{"CREEL_BUDGET_…", "time limits (creel help budgets)"},
+		[2]string{"NO_COLOR", "no colours"},
+		[2]string{"CI", "plain lines, and nothing is asked"},
+	)
+}

@@ -1,0 +1,106 @@
+// Package cli is the command line: the cobra tree with one file a command, each
+// an options struct, one call and one rendering. It sees contracts only and never
+// names a runtime, a driver, a store or the server; Deps brings those.
+package cli
+
+import (
+	"context"
+
+	"creel/internal/cli/ui"
+	"creel/internal/credential"
+	"creel/internal/desired"
+	"creel/internal/gateway"
+	"creel/internal/layer"
+	"creel/internal/onboard/ladder"
+	"creel/internal/state"
+)
+
+// Deps is everything the commands need from the rest of the program. The
+// composition root fills all of it; a function that a command does not call may
+// be nil in tests.
+type Deps struct {
+	Streams ui.Streams
+	Getenv  func(string) string
+	Build   Build
+
+	// Roots finds where state lives. It is asked once, by commands that need it,
+	// so that version and help work with a bad CREEL_HOME.
+	Roots func() (state.Roots, error)
+
+	// Runtime returns the runtime of the named gateway as its desired state says,
+	// or the embedded one when nothing is recorded.
+	Runtime func(gatewayName string) (gateway.Runtime, error)
+
+	// Prompter asks the user; nil is the terminal of Streams. It is only asked when
+	// Streams.Interactive.
+	Prompter ui.Prompter
+
+	// AfterEntry is called when a journal entry is on disk; nil is fine.
+	AfterEntry func(ladder.Entry)
+
+	// Layers builds the layers of what is wanted, lowest first. It dials nothing.
+	Layers func(ctx context.Context, wanted desired.Document, scope Scope) (Stack, error)
+
+	// ProbeDashboard proves that a dashboard opens: listener, page, WebSocket,
+	// right and wrong token. d.Token holds the token.
+	ProbeDashboard layer.Probe
+
+	// OpenBrowser shows a URL that carries no secret to the user.
+	OpenBrowser func(ctx context.Context, url string) error
+
+	// Destroy removes one sandbox and everything of it, whether or not its gateway
+	// answers, and returns false when there was none. The caller holds the
+	// gateway's lock and has removed the sandbox from the desired state.
+	Destroy func(ctx context.Context, gatewayName, sandboxName string, report gateway.Progress) (existed bool, err error)
+
+	// Uninstall removes everything of one gateway: processes, sandboxes, state,
+	// registration, desired state. With plan it only says what it would remove.
+	// It works with the gateway dead and with corrupt state. The caller holds the
+	// gateway's lock, whose file goes last.
+	Uninstall func(ctx context.Context, gatewayName string, plan bool, report gateway.Progress) (Removal, error)
+
+	// Serve is the gateway daemon: it returns when ctx ended and everything was
+	// drained.
+	Serve func(ctx context.Context, gatewayName string) error
+	// Supervise is the supervisor of the sandbox in dir; it returns an exit code.
+	Supervise func(ctx context.Context, dir string) int
+	// Confine is the child stage of confinement; it returns an exit code.
+	Confine func(ctx context.Context) int
+	// Console is the built-in agent inside a sandbox; it returns an exit code.
+	Console func(ctx context.Context) int
+}
+
+// Scope selects layers. The zero value selects all.
+type Scope struct {
+	// Sandbox keeps of the sandboxes' layers only this one's.
+	Sandbox string
+	// Only keeps these layers.
+	Only []layer.ID
+	// Key is the model provider's key as the user supplies it now; nil or empty
+	// when there is none.
+	Key func() credential.Secret
+}
+
+// Stack is layers with what they share.
+type Stack struct {
+	Layers []layer.Layer
+	Close  func() error // gives connections back; nil when there are none
+}
+
+// Build says which executable this is.
+type Build struct {
+	Version string // e.g. "0.1.0" or "devel"
+	ID      string // identifies the executable's content
+}
+
+// Removal is what Uninstall removed or would remove.
+type Removal struct {
+	Sandboxes []string // names
+	Paths     []string // files and directories
+	Processes []string // e.g. "gateway daemon (pid 42)"
+}
+
+// Empty reports that there was nothing of ours.
+func (r Removal) Empty() bool {
+	return len(r.Sandboxes) == 0 && len(r.Paths) == 0 && len(r.Processes) == 0
+}

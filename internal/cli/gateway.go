@@ -1,0 +1,284 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"creel/internal/advisory"
+	"creel/internal/cli/ui"
+	"creel/internal/gateway"
+	"creel/internal/health"
+)
+
+func (a *app) gatewayCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "gateway",
+		Short: "Run and judge the gateway",
+		Long: `The gateway is the control plane that owns sandboxes. Starting, stopping or
+restarting it never disturbs a sandbox.`,
+		Example: "  creel gateway status\n  creel gateway restart",
+		GroupID: "gateway",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayStatus(),
+		a.gatewayLogs(), a.secretsCommand())
+	return cmd
+}
+
+func (a *app) gatewayServe() *cobra.Command {
+	return &cobra.Command{
+		Use:   "serve",
+		Short: "Be the gateway, in the foreground",
+		Long: `Be the gateway's daemon, in the foreground, until interrupted. This is what
+"creel gateway start" runs in the background and what a service manager runs.`,
+		Example: "  creel gateway serve",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, err := a.gatewayName()
+			if err != nil {
+				return err
+			}
+			return a.Serve(cmd.Context(), name)
+		},
+	}
+}
+
+// lifecycle makes a command that changes whether the gateway runs.
+func (a *app) lifecycle(use, short, long string, steps ...func(context.Context, gateway.Runtime, *ui.Progress) error) *cobra.Command {
+	return &cobra.Command{
+		Use: use, Short: short, Long: long, Example: "  creel gateway " + use, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			l, g, err := a.lock(cmd)
+			if err != nil {
+				return err
+			}
+			defer unlock(l, &err)
+			r, err := a.Runtime(g.Name)
+			if err != nil {
+				return err
+			}
+			p := ui.NewProgress(a.Streams)
+			defer p.Close()
+			for _, step := range steps {
+				if err := step(cmd.Context(), r, p); err != nil {
+					return err
+				}
+			}
+			return nil
+		},
+	}
+}
+
+func (a *app) gatewayStart() *cobra.Command {
+	return a.lifecycle("start", "Start the gateway", `Start the gateway in the background and return when it is proven healthy. Starting
+a running gateway changes nothing.`, a.startGateway)
+}
+
+func (a *app) gatewayStop() *cobra.Command {
+	return a.lifecycle("stop", "Stop the gateway", `Stop the gateway and return when it has ended. Sandboxes go on; their dashboards do
+not open until it runs again. Stopping a stopped gateway changes nothing.`, a.stopGateway)
+}
+
+func (a *app) gatewayRestart() *cobra.Command {
+	return a.lifecycle("restart", "Stop and start the gateway",
+		"Stop and start the gateway. Sandboxes go on meanwhile.", a.stopGateway, a.startGateway)
+}
+
+func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
+	p.Wait("starting the gateway")
+	if err := r.Start(ctx, p.Report()); err != nil {
+		return fmt.Errorf("start the gateway: %w", err)
+	}
+	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	return nil
+}
+
+func (a *app) stopGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
+	p.Wait("stopping the gateway")
+	if err := r.Stop(ctx, p.Report()); err != nil {
+		return fmt.Errorf("stop the gateway: %w", err)
+	}
+	p.End(ui.MarkOK, "gateway has ended; sandboxes go on")
+	return nil
+}
+
+func address(e gateway.Endpoint) string {
+	if e.Port == 0 {
+		return "no recorded endpoint"
+	}
+	return fmt.Sprintf("https://%s:%d", e.Host, e.Port)
+}
+
+// GatewayDocument is what `creel gateway status --json` prints.
+type GatewayDocument struct {
+	Verdict    health.Summary    `json:"verdict"`
+	Gateway    string            `json:"gateway"`
+	Runtime    string            `json:"runtime"`
+	Reason     string            `json:"reason"`
+	Message    string            `json:"message"`
+	Endpoint   string            `json:"endpoint"`
+	PID        int               `json:"pid"`
+	InstanceID string            `json:"instance_id"`
+	StartedAt  *time.Time        `json:"started_at"`
+	Version    string            `json:"version"`
+	BuildID    string            `json:"build_id"`
+	Drift      []string          `json:"drift"`
+	Evidence   []health.Evidence `json:"evidence"`
+	Hints      []string          `json:"hints"`
+}
+
+func (a *app) gatewayStatus() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use:   "status",
+		Short: "Say how the gateway is, with the evidence",
+		Long: `Ask the whole chain of evidence just now: process, TCP, TLS with and without our
+certificate, Health, identity. Nothing is changed. The exit code is that of the
+verdict.`,
+		Example: "  creel gateway status\n  creel gateway status --json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			g, err := a.paths()
+			if err != nil {
+				return err
+			}
+			r, err := a.Runtime(g.Name)
+			if err != nil {
+				return err
+			}
+			doc := gatewayDocument(g.Name, r.Name(), r.Observe(cmd.Context()))
+			if asJSON {
+				err = a.Streams.JSON(doc)
+			} else {
+				a.renderGateway(doc)
+			}
+			return errors.Join(err, asError(ofSummary(doc.Verdict)))
+		},
+	}
+	jsonFlag(cmd, &asJSON)
+	return cmd
+}
+
+// gatewayDocument: a gateway that works but would be started differently now is
+// degraded.
+func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDocument {
+	doc := GatewayDocument{Verdict: health.SummaryUnknown, Gateway: name, Runtime: runtimeName, Reason: o.Reason,
+		Message: o.Message, PID: o.Identity.PID, InstanceID: o.Identity.InstanceID, Version: o.Identity.Version,
+		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Evidence: orEmpty(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
+	if o.Endpoint.Port != 0 {
+		doc.Endpoint = address(o.Endpoint)
+	}
+	if !o.Identity.StartedAt.IsZero() {
+		doc.StartedAt = &o.Identity.StartedAt
+	}
+	switch {
+	case o.Verdict == health.Failed:
+		doc.Verdict = health.SummaryFailed
+	case o.Verdict == health.OK && len(o.Drift) > 0:
+		doc.Verdict = health.SummaryDegraded
+	case o.Verdict == health.OK:
+		doc.Verdict = health.SummaryOK
+	}
+	return doc
+}
+
+func (a *app) renderGateway(doc GatewayDocument) {
+	t := a.Streams.OutTerminal
+	a.Streams.Print("%s: %s", t.Verdict(ui.MarkOf(string(doc.Verdict))), ui.Redact(doc.Message))
+	table := ui.Table{Indent: "  "}
+	row := func(name, value string) {
+		if value != "" {
+			table.Row(name, value)
+		}
+	}
+	row("gateway", doc.Gateway+" ("+doc.Runtime+")")
+	row("endpoint", doc.Endpoint)
+	if doc.PID != 0 {
+		row("process", fmt.Sprintf("%d", doc.PID))
+	}
+	row("version", doc.Version)
+	row("reason", doc.Reason)
+	row("drift", strings.Join(doc.Drift, "; "))
+	a.writeTable(&table)
+	a.renderEvidence(doc.Evidence)
+	if doc.Verdict != health.SummaryOK {
+		a.Streams.Next(doc.Hints...)
+	}
+}
+
+// renderEvidence prints each probe with its answer.
+func (a *app) renderEvidence(evidence []health.Evidence) {
+	table := ui.Table{Indent: "  "}
+	for _, e := range evidence {
+		took := time.Duration(e.Took).Round(10 * time.Microsecond).String()
+		table.Row(a.Streams.OutTerminal.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, ui.Redact(e.Answer),
+			a.Streams.OutTerminal.Faint(took))
+	}
+	a.writeTable(&table)
+}
+
+func (a *app) writeTable(t *ui.Table) {
+	// A closed standard output shows in the exit code of JSON documents and pipes
+	// deliver SIGPIPE; there is nobody to tell here.
+	_, _ = t.WriteTo(a.Streams.Out)
+}
+
+func (a *app) gatewayLogs() *cobra.Command {
+	var lines int
+	var follow bool
+	cmd := &cobra.Command{
+		Use:     "logs",
+		Short:   "Show the gateway's log",
+		Long:    "Show the last lines of the gateway daemon's log, oldest first. It works with the gateway dead.",
+		Example: "  creel gateway logs --lines 50\n  creel gateway logs --follow",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkLines(lines); err != nil {
+				return err
+			}
+			g, err := a.paths()
+			if err != nil {
+				return err
+			}
+			r, err := a.Runtime(g.Name)
+			if err != nil {
+				return err
+			}
+			err = r.Logs(cmd.Context(), a.Streams.Out, lines, follow)
+			if follow && cmd.Context().Err() != nil {
+				return exitCode(ExitInterrupted)
+			}
+			if err != nil {
+				return fmt.Errorf("read the gateway's log: %w", err)
+			}
+			return nil
+		},
+	}
+	logFlags(cmd, &lines, &follow)
+	return cmd
+}
+
+// hintsOf are the next commands for a reason: the given ones, else those of the
+// advisory with that id.
+func hintsOf(reason string, given []string) []string {
+	if len(given) > 0 {
+		return given
+	}
+	found, _ := advisory.Lookup(reason)
+	return orEmpty(slices.Clone(found.Commands))
+}
+
+// orEmpty keeps JSON lists from being null.
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

@@ -1,0 +1,214 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"creel/internal/budget"
+	"creel/internal/sandbox"
+	"creel/internal/state"
+)
+
+// DefaultGateway is the gateway that commands mean when none is named.
+const DefaultGateway = "creel"
+
+// Main runs one command line and returns its exit code. ctx ends with the first
+// interrupt.
+func Main(ctx context.Context, args []string, deps Deps) int {
+	a := &app{Deps: deps}
+	root := NewRoot(a.Deps)
+	return a.execute(ctx, root, args)
+}
+
+func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) int {
+	root.SetArgs(args)
+	root.SetOut(a.Streams.Out)
+	root.SetErr(a.Streams.Err)
+	root.SetIn(a.Streams.In)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return ExitOK
+	}
+	var code exitCode
+	if errors.As(err, &code) {
+		return int(code)
+	}
+	err = explain(err)
+	exit := codeOf(ctx, err)
+	if exit == ExitInterrupted {
+		a.Streams.Say("interrupted")
+		return exit
+	}
+	a.Streams.Problem(err)
+	return exit
+}
+
+// explain gives an advisory to errors of contracts that cannot name one.
+func explain(err error) error {
+	var notDirectory *state.NotDirectory
+	switch {
+	case errors.As(err, &notDirectory):
+		return usageCause("home-invalid", err)
+	case isCobraUsage(err):
+		return usageCause("usage", err)
+	}
+	return busyProblem(err)
+}
+
+// isCobraUsage recognises the one usage error that cobra returns without a hook:
+// an unknown command.
+func isCobraUsage(err error) bool {
+	return strings.HasPrefix(err.Error(), "unknown command ")
+}
+
+// app is what a command works with: the dependencies and the global flags.
+type app struct {
+	Deps
+	gatewayFlag string
+}
+
+// NewRoot builds the command tree. It runs nothing and asks nothing, so that
+// documentation and tests can walk it with zero Deps.
+func NewRoot(deps Deps) *cobra.Command {
+	a := &app{Deps: deps}
+	root := &cobra.Command{
+		Use:   "creel",
+		Short: "Run confined AI agents on this machine",
+		Long: `Creel takes a bare machine to a confined AI agent whose dashboard opens, keeps it
+there, says truthfully how it is, and mends what broke.
+
+Begin with "creel onboard": it shows what it will do, asks, and does it. Running
+it again is how everything is repaired or changed.`,
+		Example:       "  creel onboard\n  creel status\n  creel dashboard --open",
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return cmd.Help()
+		},
+		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.before(cmd) },
+	}
+	root.PersistentFlags().StringVar(&a.gatewayFlag, "gateway", "",
+		"name of the gateway (environment CREEL_GATEWAY; default \""+DefaultGateway+"\")")
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+	})
+	for _, g := range groups() {
+		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
+	}
+	a.addCommands(root)
+	for _, c := range root.Commands() {
+		checkArgs(c)
+	}
+	checkArgs(root)
+	return root
+}
+
+type group struct{ id, title string }
+
+func groups() []group {
+	return []group{
+		{"start", "Set up and change:"},
+		{"look", "Look:"},
+		{"use", "Use a sandbox:"},
+		{"gateway", "Gateway and models:"},
+		{"other", "Other:"},
+	}
+}
+
+// checkArgs makes errors about arguments usage errors, everywhere in the tree.
+func checkArgs(cmd *cobra.Command) {
+	validate := cmd.Args
+	if validate != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			if err := validate(cmd, args); err != nil {
+				return asUsage(cmd, err)
+			}
+			return nil
+		}
+	}
+	for _, c := range cmd.Commands() {
+		checkArgs(c)
+	}
+}
+
+func asUsage(cmd *cobra.Command, err error) error {
+	if isUsage(err) {
+		return err
+	}
+	return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+}
+
+// before checks what every command relies on.
+func (a *app) before(cmd *cobra.Command) error {
+	if cmd.Hidden || a.Getenv == nil {
+		return nil
+	}
+	if err := budget.Check(); err != nil {
+		return usageCause("budget-invalid", err)
+	}
+	return nil
+}
+
+// gatewayName is the gateway meant: --gateway, CREEL_GATEWAY, "creel".
+func (a *app) gatewayName() (string, error) {
+	name := a.gatewayFlag
+	if name == "" {
+		name = a.Getenv("CREEL_GATEWAY")
+	}
+	if name == "" {
+		return DefaultGateway, nil
+	}
+	if err := sandbox.CheckName(name); err != nil {
+		return "", usageCause("name-invalid", fmt.Errorf("gateway %w", err))
+	}
+	return name, nil
+}
+
+// paths are the files of the gateway that is meant.
+func (a *app) paths() (state.Gateway, error) {
+	name, err := a.gatewayName()
+	if err != nil {
+		return state.Gateway{}, err
+	}
+	roots, err := a.Roots()
+	if err != nil {
+		return state.Gateway{}, usageCause("home-invalid", err)
+	}
+	return roots.Gateway(name), nil
+}
+
+// lock takes the gateway's lock for a command that changes something.
+func (a *app) lock(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
+	g, err := a.paths()
+	if err != nil {
+		return nil, g, err
+	}
+	l, err := state.TryLock(g.Lock(), cmd.CommandPath())
+	return l, g, err
+}
+
+// unlock gives a lock back; the error of the work goes first.
+func unlock(l *state.Lock, err *error) {
+	*err = errors.Join(*err, l.Unlock())
+}
+
+// isFile reports whether path exists and is not a directory.
+func isFile(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && !info.IsDir()
+}
+
+// oneOf is a usage error for a flag whose value is not among the valid ones.
+func oneOf(flag, value string, valid ...string) error {
+	if slices.Contains(valid, value) {
+		return nil
+	}
+	return usage("usage", fmt.Sprintf("--%s %q is none of %s", flag, value, strings.Join(valid, ", ")))
+}

@@ -1,0 +1,90 @@
+package ui
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"charm.land/huh/v2"
+
+	"creel/internal/credential"
+)
+
+// Choice is one of several answers.
+type Choice struct {
+	Value string
+	Label string // what a person reads; empty means Value
+}
+
+// ErrAborted is the answer of someone who left a prompt.
+var ErrAborted = errors.New("the prompt was left")
+
+// Prompter asks a person. It is only used where Streams.Interactive holds.
+type Prompter interface {
+	// Confirm asks a yes-or-no question; the default is no.
+	Confirm(ctx context.Context, question string) (bool, error)
+	// Choose offers answers; preferred is the value that is selected first.
+	Choose(ctx context.Context, question string, choices []Choice, preferred string) (string, error)
+	// Text asks for a line. check, which may be nil, says why an answer will not do.
+	Text(ctx context.Context, question, preferred string, check func(string) error) (string, error)
+	// Secret asks for a value that is not shown while it is typed.
+	Secret(ctx context.Context, question string) (credential.Secret, error)
+}
+
+// NewPrompter asks on the terminal of s: questions go to Err, answers come from
+// In.
+func NewPrompter(s Streams) Prompter { return terminalPrompter{s} }
+
+type terminalPrompter struct{ streams Streams }
+
+func (p terminalPrompter) run(ctx context.Context, field huh.Field) error {
+	form := huh.NewForm(huh.NewGroup(field)).WithInput(p.streams.In).WithOutput(p.streams.Err).WithShowHelp(false)
+	// A terminal that cannot move its cursor, or a user of a screen reader, gets
+	// plain questions.
+	form = form.WithAccessible(!p.streams.ErrTerminal.Smart)
+	switch err := form.RunWithContext(ctx); {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case errors.Is(err, huh.ErrUserAborted):
+		return ErrAborted
+	default:
+		return fmt.Errorf("ask: %w", err)
+	}
+}
+
+func (p terminalPrompter) Confirm(ctx context.Context, question string) (yes bool, err error) {
+	err = p.run(ctx, huh.NewConfirm().Title(question).Affirmative("Yes").Negative("No").Value(&yes))
+	return yes, err
+}
+
+func (p terminalPrompter) Choose(ctx context.Context, question string, choices []Choice, preferred string) (string, error) {
+	options := make([]huh.Option[string], len(choices))
+	for i, c := range choices {
+		label := c.Label
+		if label == "" {
+			label = c.Value
+		}
+		options[i] = huh.NewOption(label, c.Value)
+	}
+	answer := preferred
+	err := p.run(ctx, huh.NewSelect[string]().Title(question).Options(options...).Value(&answer))
+	return answer, err
+}
+
+func (p terminalPrompter) Text(ctx context.Context, question, preferred string, check func(string) error) (string, error) {
+	answer := preferred
+	field := huh.NewInput().Title(question).Value(&answer)
+	if check != nil {
+		field = field.Validate(check)
+	}
+	err := p.run(ctx, field)
+	return answer, err
+}
+
+func (p terminalPrompter) Secret(ctx context.Context, question string) (credential.Secret, error) {
+	var answer string
+	err := p.run(ctx, huh.NewInput().Title(question).EchoMode(huh.EchoModePassword).Value(&answer))
+	return credential.NewSecret(answer), err
+}
