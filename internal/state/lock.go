@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"time"
 
 	"github.com/gofrs/flock"
@@ -46,7 +47,7 @@ func TryLock(path, command string) (*Lock, error) {
 		return nil, err
 	}
 	fl := flock.New(path, flock.SetFlag(os.O_CREATE|os.O_RDWR), flock.SetPermissions(FileMode))
-	ok, err := fl.TryLock()
+	ok, err := tryExclusive(fl)
 	if err != nil {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
@@ -62,6 +63,31 @@ func TryLock(path, command string) (*Lock, error) {
 	}
 	return &Lock{fl: fl}, nil
 }
+
+// tryExclusive takes the lock exclusively or says that somebody holds it. Who
+// asks with Held has a shared lock for some microseconds: that is not holding it,
+// so where a shared lock can be had the question is put again.
+func tryExclusive(fl *flock.Flock) (bool, error) {
+	for deadline := time.Now().Add(askersGone); ; {
+		if ok, err := fl.TryLock(); ok || err != nil {
+			return ok, err
+		}
+		shared, err := fl.TryRLock()
+		if err != nil || !shared {
+			return false, err
+		}
+		if err := fl.Unlock(); err != nil {
+			return false, err
+		}
+		if time.Now().After(deadline) {
+			return false, nil
+		}
+		runtime.Gosched()
+	}
+}
+
+// askersGone is much longer than anybody's asking takes.
+const askersGone = 200 * time.Millisecond
 
 // Held reports whether some process holds the lock at path, without taking it
 // for longer than the question. A missing file is not held.
