@@ -286,13 +286,15 @@ func (s settling) confinement(box *desired.Sandbox) error {
 	case tier == "" && risk == "":
 		return nil
 	case tier == "" || tier == "unconfined" && risk == "unconfined":
+		box.Confinement, box.AcceptRisk = sandbox.TierUnconfined, risk
+	case tier == "unconfined" && box.AcceptRisk == "unconfined": // accepted in an earlier run
 		box.Confinement = sandbox.TierUnconfined
 	case tier == "unconfined":
 		return invalid(from, errors.New("running without confinement also needs --accept-risk unconfined"))
 	case !slices.Contains([]string{"auto", "namespaces", "landlock"}, tier):
 		return invalid(from, fmt.Errorf("%q is none of auto, namespaces, landlock", tier))
 	default:
-		box.Confinement = sandbox.Tier(tier)
+		box.Confinement, box.AcceptRisk = sandbox.Tier(tier), ""
 	}
 	return nil
 }

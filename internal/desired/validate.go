@@ -1,0 +1,189 @@
+package desired
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+
+	"creel/internal/agent"
+	"creel/internal/inference"
+	"creel/internal/sandbox"
+)
+
+var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
+
+// CheckVariable reports what cannot be the name of an environment variable. The
+// text may be a key that was pasted into the wrong place: it is not repeated.
+func CheckVariable(name string) error {
+	if !variableName.MatchString(name) {
+		return errors.New("this is not the name of an environment variable (give the name, never the key itself)")
+	}
+	return nil
+}
+
+// Validate reports the first thing that cannot be meant.
+func (d Document) Validate() error {
+	if err := sandbox.CheckName(d.Name); err != nil {
+		return fmt.Errorf("gateway: %w", err)
+	}
+	if d.Runtime != "embedded" {
+		return fmt.Errorf("runtime %q is not supported; supported is embedded", d.Runtime)
+	}
+	if d.Driver != "process" {
+		return fmt.Errorf("driver %q is not supported; supported is process", d.Driver)
+	}
+	if err := checkPort("gateway.port", d.Gateway.Port); err != nil {
+		return err
+	}
+	if err := d.Inference.Validate(); err != nil {
+		return fmt.Errorf("inference: %w", err)
+	}
+	seen := map[string]bool{}
+	ports := map[int]string{}
+	for _, s := range d.Sandboxes {
+		if err := s.Validate(); err != nil {
+			return fmt.Errorf("sandbox %q: %w", s.Name, err)
+		}
+		if seen[s.Name] {
+			return fmt.Errorf("sandbox %q appears twice", s.Name)
+		}
+		seen[s.Name] = true
+		p := s.Dashboard.Port
+		switch other := ports[p]; {
+		case p == 0:
+		case other != "":
+			return fmt.Errorf("sandboxes %q and %q both want dashboard port %d", other, s.Name, p)
+		case p == d.Gateway.Port:
+			return fmt.Errorf("sandbox %q: dashboard.port %d is the gateway's port", s.Name, p)
+		}
+		ports[p] = s.Name
+	}
+	return nil
+}
+
+// Validate reports the first thing that cannot be meant.
+func (i Inference) Validate() error {
+	p, err := inference.Lookup(i.Provider)
+	if err != nil {
+		return err
+	}
+	if p.Name == inference.NoProvider {
+		if i.Model != "" || i.EndpointURL != "" || i.CredentialEnv != "" {
+			return errors.New(`provider "none" takes no model, endpointURL or credentialEnv`)
+		}
+		return nil
+	}
+	switch {
+	case i.EndpointURL != "":
+		u, err := url.Parse(i.EndpointURL)
+		if err == nil && u.User != nil {
+			return errors.New("endpointURL must not hold user information: name the variable of the credential instead")
+		}
+		if _, err := inference.NormalizeURL(i.EndpointURL); err != nil {
+			return err
+		}
+	case p.BaseURL == "":
+		return fmt.Errorf("provider %q needs an endpointURL", i.Provider)
+	}
+	if i.CredentialEnv != "" {
+		if err := CheckVariable(i.CredentialEnv); err != nil {
+			return fmt.Errorf("credentialEnv: %w", err)
+		}
+	}
+	if i.Model == "" {
+		return fmt.Errorf("provider %q needs a model", i.Provider)
+	}
+	return inference.CheckModel(i.Model)
+}
+
+// Validate reports the first thing that cannot be meant.
+func (s Sandbox) Validate() error {
+	if err := sandbox.CheckName(s.Name); err != nil {
+		return err
+	}
+	if _, err := agent.Lookup(s.Agent); err != nil {
+		return err
+	}
+	switch {
+	case s.Agent == agent.Command && len(s.Command) == 0:
+		return errors.New(`agent "command" needs a command`)
+	case s.Agent == agent.Command && s.Command[0] == "":
+		return errors.New("the first word of the command is empty")
+	case s.Agent != agent.Command && len(s.Command) > 0:
+		return fmt.Errorf("agent %q takes no command", s.Agent)
+	case s.Agent != agent.Command && (s.Dashboard.TargetPort != 0 || s.Dashboard.HealthPath != ""):
+		return fmt.Errorf("agent %q takes no dashboard.targetPort or healthPath", s.Agent)
+	case strings.ContainsRune(strings.Join(s.Command, ""), 0):
+		return errors.New("the command holds a NUL")
+	case s.Policy != nil && s.PolicyFile != "":
+		return errors.New("policy and policyFile exclude each other")
+	}
+	for _, v := range []struct {
+		name  string
+		value string
+		valid []string
+	}{
+		{"restart", string(s.Restart), []string{"always", "on-failure", "never"}},
+		{"confinement", string(s.Confinement), []string{"auto", "namespaces", "landlock", "unconfined"}},
+		{"acceptRisk", s.AcceptRisk, []string{"", "unconfined"}},
+		{"dashboard.bind", s.Dashboard.Bind, []string{"", Loopback, "0.0.0.0"}},
+		{"wanted", string(s.Wanted), []string{"running", "stopped"}},
+	} {
+		if !slices.Contains(v.valid, v.value) {
+			valid := strings.Join(slices.DeleteFunc(v.valid, func(w string) bool { return w == "" }), ", ")
+			return fmt.Errorf("%s %q is none of %s", v.name, v.value, valid)
+		}
+	}
+	if s.Confinement == sandbox.TierUnconfined && s.AcceptRisk != string(sandbox.TierUnconfined) {
+		return errors.New("confinement unconfined also needs acceptRisk: unconfined")
+	}
+	if err := checkEnvironment(s.Environment); err != nil {
+		return err
+	}
+	if err := s.Dashboard.validate(); err != nil {
+		return err
+	}
+	if s.Policy != nil {
+		return s.Policy.Validate()
+	}
+	return nil
+}
+
+func (b Dashboard) validate() error {
+	if err := checkPort("dashboard.port", b.Port); err != nil {
+		return err
+	}
+	if err := checkPort("dashboard.targetPort", b.TargetPort); err != nil {
+		return err
+	}
+	if b.HealthPath != "" && (b.HealthPath[0] != '/' || strings.ContainsFunc(b.HealthPath, func(r rune) bool { return r <= ' ' || r == 0x7f })) {
+		return fmt.Errorf("dashboard.healthPath %q must begin with a slash and hold no space", b.HealthPath)
+	}
+	return nil
+}
+
+// checkEnvironment refuses what the supervisor sets itself, so that nobody
+// believes to have changed it. Values are not repeated.
+func checkEnvironment(environment map[string]string) error {
+	for name, value := range environment {
+		switch {
+		case !variableName.MatchString(name):
+			return fmt.Errorf("environment: %q is not the name of a variable", name)
+		case strings.HasPrefix(name, "CREEL_"), strings.HasPrefix(name, "OPENAI_"):
+			return fmt.Errorf("environment: %s is set by Creel and cannot be changed", name)
+		case strings.ContainsRune(value, 0):
+			return fmt.Errorf("environment: the value of %s holds a NUL", name)
+		}
+	}
+	return nil
+}
+
+func checkPort(name string, port int) error {
+	if port < 0 || port > 65535 {
+		return fmt.Errorf("%s %d is not between 1 and 65535", name, port)
+	}
+	return nil
+}
