@@ -48,14 +48,14 @@ func codeOf(ctx context.Context, err error) int {
 }
 
 // isUsage reports that the mistake is in what the user typed or set: an advisory
-// of the layer "input".
+// of the layer "input" that is more than a remark.
 func isUsage(err error) bool {
 	p, ok := advisory.Of(err)
 	if !ok {
 		return false
 	}
 	a, known := advisory.Lookup(p.ID)
-	return known && a.Layer == advisoryLayer
+	return known && a.Layer == advisoryLayer && a.Severity != advisory.Info
 }
 
 const advisoryLayer = "input"

@@ -118,7 +118,7 @@ func find(ctx context.Context, c gateway.Client, name string) (gateway.Inspectio
 }
 
 func noSandbox(name string) error {
-	return advisory.New("sandbox-unknown", fmt.Sprintf("the gateway has no sandbox %q", name), gateway.ErrNotFound)
+	return advisory.New("sandbox-missing", fmt.Sprintf("the gateway has no sandbox %q", name), gateway.ErrNotFound)
 }
 
 func ambiguous(names []string) error {
