@@ -104,6 +104,7 @@ cat <&3`
 
 func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
+	t.Run("browser", testBrowser)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
