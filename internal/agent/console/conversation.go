@@ -9,20 +9,9 @@ import (
 	"time"
 )
 
-// outboxSize is how many messages a page may lag behind before it is
-// disconnected; it comes back and gets everything with its hello.
-const outboxSize = 512
-
 // modelCheck is how often the relay is asked for its model while a page is open,
 // so that a model set from outside shows up by itself.
 const modelCheck = 5 * time.Second
-
-// viewer is one connected page.
-type viewer struct {
-	outbox chan []byte
-	// lost is closed when the outbox ran over.
-	lost chan struct{}
-}
 
 // answering is the exchange that the model is working on.
 type answering struct {
@@ -134,13 +123,9 @@ func (c *conversation) setModel(model string, problem *fault) {
 
 // tell sends to every page. The caller holds mu.
 func (c *conversation) tell(e event) {
-	data := encode(e)
 	for v := range c.viewers {
-		select {
-		case v.outbox <- data:
-		default:
+		if !v.put(e) {
 			delete(c.viewers, v)
-			close(v.lost)
 		}
 	}
 }

@@ -53,7 +53,7 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	v := &viewer{outbox: make(chan []byte, outboxSize), lost: make(chan struct{})}
+	v := newViewer()
 	hello := encode(s.talk.greet(v))
 	defer s.talk.leave(v)
 	if write(ctx, conn, hello) != nil {
@@ -109,13 +109,13 @@ func (s *server) receive(ctx context.Context, conn *websocket.Conn, v *viewer) {
 			err = &fault{"bad_message", "messages are text"}
 		}
 		if err != nil {
-			s.reply(v, event{Type: "error", ID: idOrNone(r.ID), Code: "bad_message", Detail: err.Error()})
+			v.put(event{Type: "error", ID: idOrNone(r.ID), Code: "bad_message", Detail: err.Error()})
 			continue
 		}
 		switch r.Type {
 		case "chat":
 			if problem := s.talk.ask(r); problem != nil {
-				s.reply(v, event{Type: "error", ID: r.ID, Code: problem.Code, Detail: problem.Message})
+				v.put(event{Type: "error", ID: r.ID, Code: problem.Code, Detail: problem.Message})
 			}
 		case "stop":
 			s.talk.stop(r.ID)
@@ -132,27 +132,22 @@ func idOrNone(id string) string {
 	return id
 }
 
-// reply speaks to one page only.
-func (s *server) reply(v *viewer, e event) {
-	select {
-	case v.outbox <- encode(e):
-	case <-v.lost:
-	default: // it lags so far behind that it is about to be disconnected
-	}
-}
-
 func (s *server) send(ctx context.Context, conn *websocket.Conn, v *viewer) {
 	for {
 		select {
-		case data := <-v.outbox:
-			if write(ctx, conn, data) != nil {
+		case <-v.wake:
+		case <-ctx.Done():
+			return
+		}
+		events, lost := v.take()
+		for _, e := range events {
+			if write(ctx, conn, encode(e)) != nil {
 				conn.CloseNow()
 				return
 			}
-		case <-v.lost:
+		}
+		if lost {
 			conn.Close(websocket.StatusTryAgainLater, "too slow")
-			return
-		case <-ctx.Done():
 			return
 		}
 	}

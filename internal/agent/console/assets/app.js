@@ -17,8 +17,13 @@ const suggestions = [
 // What a person can do about a fault, by its code.
 const advice = {
   relay_unreachable: ['See what the sandbox logged:', (n) => `creel logs ${n}`],
-  provider_unauthorized: ['Give the provider another key:', () => 'creel inference set'],
-  unauthorized: ['Start the agent again:', (n) => `creel stop ${n} && creel start ${n}`],
+  relay_unauthorized: ['Start the agent again:', (n) => `creel stop ${n} && creel start ${n}`],
+  gateway_unreachable: ['Start the gateway:', () => 'creel gateway start'],
+  provider_credential: ['Give the provider another key:', () => 'creel inference set --credential-env VARIABLE'],
+  provider_endpoint: ['See what is set:', () => 'creel inference get'],
+  provider_web_page: ['See what is set:', () => 'creel inference get'],
+  provider_not_found: ['See what is set:', () => 'creel inference get'],
+  provider_unreachable: ['See what is set:', () => 'creel inference get'],
   model_not_found: ['Choose another model:', () => 'creel inference set --model MODEL'],
 };
 const setModel = 'creel inference set --provider PROVIDER --model MODEL';
