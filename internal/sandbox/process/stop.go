@@ -49,20 +49,27 @@ type late struct{ grace time.Duration }
 
 func (l *late) Error() string { return fmt.Sprintf("its lock is still held after %s", l.grace) }
 
-// end signals the holder of a lock and waits until nobody holds it.
+// end signals the holder of a lock and waits until nobody holds it and the
+// supervisor that did has ended.
 func end(ctx context.Context, lock string, sig syscall.Signal, grace time.Duration) error {
 	deadline := time.NewTimer(grace)
 	defer deadline.Stop()
 	look := time.NewTicker(5 * time.Millisecond)
 	defer look.Stop()
-	signalled := 0
+	last, signalled := 0, 0
 	for {
 		held, holder, err := state.Held(lock)
-		if err != nil || !held {
+		if err != nil {
 			return err
 		}
+		if held && holder.PID != 0 {
+			last = holder.PID
+		}
+		if !held && !supervises(last, filepath.Dir(lock)) {
+			return nil
+		}
 		// A holder that has not written its name yet has none to signal.
-		if holder.PID != 0 && holder.PID != signalled {
+		if held && holder.PID != 0 && holder.PID != signalled {
 			sent, err := signalHolder(lock, holder, sig)
 			if err != nil {
 				return err
