@@ -13,6 +13,7 @@ import (
 	"strconv"
 	"sync"
 	"syscall"
+	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/host"
@@ -27,6 +28,9 @@ const (
 // MaxConnections is how many connections one forward carries at a time; more are
 // closed at once.
 const MaxConnections = 200
+
+// acceptPause is the wait after a connection could not be accepted.
+const acceptPause = 50 * time.Millisecond
 
 // Wanted says where a listener should be.
 type Wanted struct {
@@ -136,13 +140,14 @@ func (f *Forward) accept() {
 		}
 		if err != nil { // out of descriptors, for one: the next connection may do
 			f.log.Warn("accept dashboard connection", slog.Any("error", err))
+			pause := time.NewTimer(acceptPause)
 			select {
-			case f.places <- struct{}{}: // wait for none, but do not spin when all are taken
-				<-f.places
+			case <-pause.C:
+				continue
 			case <-f.ctx.Done():
+				pause.Stop()
 				return
 			}
-			continue
 		}
 		select {
 		case f.places <- struct{}{}:

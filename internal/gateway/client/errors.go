@@ -1,0 +1,55 @@
+package client
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"google.golang.org/genproto/googleapis/rpc/errdetails"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"creel/internal/advisory"
+	"creel/internal/gateway"
+)
+
+// errorDomain marks the ErrorInfo detail in which a gateway of ours sends an
+// advisory.
+const errorDomain = "creel"
+
+// problem turns what gRPC returned into what gateway.Client promises. A call that
+// ended with its context returns the context's cause, a budget for one.
+func (c *client) problem(ctx context.Context, operation string, err error) error {
+	if err == nil {
+		return nil
+	}
+	s := status.Convert(err)
+	cause := fmt.Errorf("%s: %s", operation, s.Message())
+	if ctx.Err() != nil && (s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
+	}
+	switch s.Code() {
+	case codes.NotFound:
+		return fmt.Errorf("%w: %w", cause, gateway.ErrNotFound)
+	case codes.AlreadyExists:
+		return fmt.Errorf("%w: %w", cause, gateway.ErrAlreadyExists)
+	}
+	for _, d := range s.Details() {
+		if info, ok := d.(*errdetails.ErrorInfo); ok && info.GetDomain() == errorDomain {
+			var hints []string
+			if h := info.GetMetadata()["hints"]; h != "" {
+				hints = strings.Split(h, "\n")
+			}
+			return advisory.New(info.GetReason(), cause.Error(), nil, hints...)
+		}
+	}
+	switch s.Code() {
+	case codes.Unavailable:
+		return advisory.New("gateway-unreachable", "gateway at "+c.endpoint+" does not answer", cause)
+	case codes.Unauthenticated, codes.PermissionDenied:
+		return advisory.New("gateway-certificate-refused", "gateway at "+c.endpoint+" refused the call", cause)
+	case codes.Unimplemented:
+		return fmt.Errorf("%w (the gateway does not know this call; is it of another version?)", cause)
+	}
+	return cause
+}

@@ -1,0 +1,128 @@
+package server
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+
+	"creel/internal/credential"
+	"creel/internal/sandbox"
+	"creel/internal/server/store"
+	"creel/internal/state"
+)
+
+func randomToken() credential.Secret { return credential.NewSecret(rand.Text() + rand.Text()) }
+
+// buryTombstones finishes the deletions that were asked for while no gateway ran.
+func (d *daemon) buryTombstones(ctx context.Context) error {
+	ids, err := os.ReadDir(d.cfg.Gateway.Sandboxes())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for sandboxes on disk: %w", err)
+	}
+	for _, id := range ids {
+		dir := d.cfg.Gateway.Sandbox(id.Name())
+		if _, err := os.Lstat(dir.File(state.TombstoneFile)); err != nil {
+			continue
+		}
+		if err := d.bury(ctx, id.Name(), dir); err != nil {
+			// The stone stays, so the next start tries again; others need not wait.
+			d.log.Warn("finish deletion", slog.String("sandbox", id.Name()), slog.Any("error", err))
+		}
+	}
+	return nil
+}
+
+func (d *daemon) bury(ctx context.Context, id string, dir state.Sandbox) error {
+	_, err := d.store.Sandboxes.Change(ctx, id, func(o *store.Object[store.Sandbox]) error {
+		o.Value.Deleting = true
+		o.Value.DeletedAt = d.cfg.Now().UTC()
+		return nil
+	})
+	if err == nil { // the reconciler destroys what is left and removes the record
+		return nil
+	}
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	handles, listed := d.cfg.Driver.Handles(ctx)
+	for _, h := range handles {
+		if h.ID == id {
+			if err := d.cfg.Driver.Destroy(ctx, h); err != nil {
+				return err
+			}
+		}
+	}
+	if listed != nil {
+		return listed
+	}
+	if err := state.RemoveIfExists(dir.File(state.TombstoneFile)); err != nil {
+		return err
+	}
+	if err := os.Remove(dir.Dir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove sandbox directory: %w", err)
+	}
+	return nil
+}
+
+// adoptHandles makes records of sandboxes that are on disk and not in the store,
+// as after the loss of the database. What they should be is in their handles.
+func (d *daemon) adoptHandles(ctx context.Context) error {
+	handles, err := d.cfg.Driver.Handles(ctx)
+	if err != nil { // the readable ones are still listed
+		d.log.Warn("read sandboxes on disk", slog.Any("error", err))
+	}
+	for _, h := range handles {
+		if h.Gateway != d.cfg.Gateway.Name {
+			continue
+		}
+		if _, err := os.Lstat(d.cfg.Gateway.Sandbox(h.ID).File(state.TombstoneFile)); err == nil {
+			continue
+		}
+		if _, err := d.store.Sandboxes.ByID(ctx, h.ID); !errors.Is(err, store.ErrNotFound) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		if err := d.adoptHandle(ctx, h); err != nil {
+			d.log.Warn("take over sandbox", slog.String("sandbox", h.Name), slog.Any("error", err))
+			continue
+		}
+		d.log.Info("took over a sandbox that the database did not know", slog.String("sandbox", h.Name))
+	}
+	return nil
+}
+
+func (d *daemon) adoptHandle(ctx context.Context, h sandbox.Handle) error {
+	dashboard, relayToken, err := d.launchTokens(h.ID)
+	if err != nil {
+		return err
+	}
+	_, err = d.store.Sandboxes.Create(ctx, store.Object[store.Sandbox]{ID: h.ID, Name: h.Name, Labels: h.Spec.Labels,
+		CreatedAt: h.CreatedAt, Value: store.Sandbox{Spec: h.Spec, Wanted: sandbox.Running, Phase: sandbox.Starting,
+			WasReady: true, DashboardToken: dashboard, RelayToken: relayToken}})
+	return err
+}
+
+// launchTokens takes a sandbox's own tokens from what it was launched with, since
+// its agent may still be running with them, and makes new ones if it never was.
+func (d *daemon) launchTokens(id string) (dashboard, relayToken []byte, err error) {
+	content, err := os.ReadFile(d.cfg.Gateway.Sandbox(id).File(state.LaunchFile))
+	var launch sandbox.Launch
+	if err != nil || json.Unmarshal(content, &launch) != nil || launch.DashboardToken == "" || launch.RelayToken == "" {
+		return d.newTokens()
+	}
+	if dashboard, err = d.keyring.Seal(credential.NewSecret(launch.DashboardToken)); err != nil {
+		return nil, nil, err
+	}
+	relayToken, err = d.keyring.Seal(credential.NewSecret(launch.RelayToken))
+	return dashboard, relayToken, err
+}

@@ -1,0 +1,170 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"creel/internal/advisory"
+	"creel/internal/credential"
+	"creel/internal/inference"
+	"creel/internal/sandbox"
+	"creel/internal/server/relay"
+	"creel/internal/server/remote"
+	"creel/internal/server/store"
+	"creel/internal/state"
+)
+
+// daemon is one running gateway.
+type daemon struct {
+	cfg      Config
+	log      *slog.Logger
+	store    *store.Store
+	keyring  *credential.Keyring
+	hub      *relay.Hub
+	runner   *remote.Runner
+	instance string
+	started  time.Time
+	port     int
+
+	ctx  context.Context // ends when the daemon is to stop
+	work sync.WaitGroup
+	// starts keeps many sandboxes that come up at once from crowding each other.
+	starts chan struct{}
+
+	mu      sync.Mutex
+	entries map[string]*entry // by sandbox id
+
+	tunnels sessionCounter
+
+	checking  sync.Mutex
+	lastCheck inference.Check
+	checked   string // what lastCheck is about
+}
+
+// openDaemon opens everything on disk.
+func openDaemon(ctx context.Context, cfg Config) (*daemon, error) {
+	s, err := store.Open(ctx, cfg.Gateway.Database())
+	if err != nil {
+		return nil, err
+	}
+	keyring, err := credential.OpenKeyring(cfg.Gateway.File(state.CredentialKeyFile))
+	if err != nil {
+		return nil, errors.Join(advisory.New("credential-key-unusable", "open the key of stored credentials", err), s.Close())
+	}
+	d := &daemon{cfg: cfg, log: cfg.Log, store: s, keyring: keyring, instance: uuid.NewString(), started: cfg.Now(),
+		ctx: ctx, starts: make(chan struct{}, concurrentStarts), entries: map[string]*entry{}}
+	d.tunnels.open = map[string]int{}
+	d.hub = relay.New(relay.Config{Changed: d.sessionChanged})
+	d.runner = remote.New(func(ctx context.Context, id string) (net.Conn, error) {
+		return d.hub.Open(ctx, id, relay.Target{SSH: true})
+	})
+	return d, nil
+}
+
+// sessionChanged: the kept SSH connection belonged to the session that was.
+func (d *daemon) sessionChanged(sandboxID string) {
+	d.runner.Drop(sandboxID)
+	if e := d.entry(sandboxID); e != nil {
+		e.nudge()
+	}
+}
+
+func (d *daemon) entry(id string) *entry {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.entries[id]
+}
+
+// adopt begins to look after a sandbox.
+func (d *daemon) adopt(o store.Object[store.Sandbox]) *entry {
+	e := newEntry(o.ID, o.Name)
+	e.phase, e.message = o.Value.Phase, o.Value.Message
+	d.mu.Lock()
+	d.entries[o.ID] = e
+	d.mu.Unlock()
+	return e
+}
+
+func (d *daemon) look(e *entry) {
+	d.work.Go(func() { d.reconcile(d.ctx, e) })
+}
+
+// load takes over what is in the store and on disk, and binds the dashboards that
+// were bound before, those that had a port first.
+func (d *daemon) load(ctx context.Context) error {
+	if err := d.buryTombstones(ctx); err != nil {
+		return err
+	}
+	if err := d.adoptHandles(ctx); err != nil {
+		return err
+	}
+	records, err := d.store.Sandboxes.List(ctx, store.Query{All: true})
+	if err != nil {
+		return err
+	}
+	adopted := make([]*entry, len(records))
+	for i, o := range records {
+		adopted[i] = d.adopt(o)
+		// What was observed before this daemon began says nothing about now.
+		switch {
+		case o.Value.Deleting:
+			adopted[i].phase, adopted[i].message = sandbox.Deleting, ""
+		case o.Value.Wanted == sandbox.Running:
+			adopted[i].phase, adopted[i].message = sandbox.Starting, "the gateway has just started"
+		}
+	}
+	for i, o := range records {
+		if o.Value.DashboardPort > 0 {
+			d.keepForward(ctx, adopted[i], o)
+		}
+	}
+	for _, e := range adopted {
+		d.look(e)
+	}
+	return nil
+}
+
+// stop ends everything but the listeners and waits for it.
+func (d *daemon) stop() {
+	d.hub.Close()
+	d.runner.Close()
+	d.work.Wait()
+	d.mu.Lock()
+	entries := d.entries
+	d.entries = map[string]*entry{}
+	d.mu.Unlock()
+	for _, e := range entries {
+		d.closeForward(e)
+		e.feed.Close()
+	}
+}
+
+// newTokens makes a sandbox's own two tokens, sealed for the store.
+func (d *daemon) newTokens() (dashboard, relayToken []byte, err error) {
+	if dashboard, err = d.keyring.Seal(randomToken()); err != nil {
+		return nil, nil, err
+	}
+	relayToken, err = d.keyring.Seal(randomToken())
+	return dashboard, relayToken, err
+}
+
+// tokens opens a sandbox's own two tokens.
+func (d *daemon) tokens(s store.Sandbox) (dashboard, relayToken credential.Secret, err error) {
+	if dashboard, err = d.keyring.Open(s.DashboardToken); err != nil {
+		return dashboard, relayToken, fmt.Errorf("open dashboard token: %w", err)
+	}
+	if relayToken, err = d.keyring.Open(s.RelayToken); err != nil {
+		return dashboard, relayToken, fmt.Errorf("open relay token: %w", err)
+	}
+	return dashboard, relayToken, nil
+}
+
+func (d *daemon) pid() int { return os.Getpid() }

@@ -1,0 +1,109 @@
+package server
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"creel/internal/dashboard/forward"
+	"creel/internal/sandbox"
+	"creel/internal/server/feed"
+)
+
+// entry is what the daemon knows of one sandbox beside its record.
+type entry struct {
+	id   string
+	name string
+	feed *feed.Feed
+	wake chan struct{}
+
+	mu      sync.Mutex
+	phase   sandbox.Phase
+	message string
+	changed time.Time // of phase or message
+	report  *sandbox.State
+	// loose is since when the supervisor has been alive without a session.
+	loose   time.Time
+	forward *forward.Forward
+	// unbound is why there is no forward though one is wanted.
+	unbound string
+	// interrupt ends the act under way, when what is wanted changed.
+	interrupt context.CancelFunc
+}
+
+func newEntry(id, name string) *entry {
+	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), changed: time.Now()}
+}
+
+// nudge has the sandbox looked at soon.
+func (e *entry) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
+
+// overrule ends what is being done for the sandbox and has it looked at anew.
+func (e *entry) overrule() {
+	e.mu.Lock()
+	if e.interrupt != nil {
+		e.interrupt()
+	}
+	e.mu.Unlock()
+	e.nudge()
+}
+
+// acting derives the context of one act that overrule can end.
+func (e *entry) acting(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(ctx)
+	e.mu.Lock()
+	e.interrupt = cancel
+	e.mu.Unlock()
+	return ctx, func() {
+		e.mu.Lock()
+		e.interrupt = nil
+		e.mu.Unlock()
+		cancel()
+	}
+}
+
+// view is a consistent copy of what may change.
+type view struct {
+	Phase       sandbox.Phase
+	Message     string
+	Changed     time.Time
+	Report      *sandbox.State
+	ForwardPort int // 0: not bound
+	Unbound     string
+}
+
+func (e *entry) view() view {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	v := view{Phase: e.phase, Message: e.message, Changed: e.changed, Report: e.report, Unbound: e.unbound}
+	if e.forward != nil {
+		v.ForwardPort = e.forward.Port()
+	}
+	return v
+}
+
+func (e *entry) setReport(s *sandbox.State) {
+	e.mu.Lock()
+	e.report = s
+	e.mu.Unlock()
+}
+
+// connection notes whether a living supervisor is connected and returns for how
+// long it has not been.
+func (e *entry) connection(alive, connected bool, now time.Time) time.Duration {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if connected || !alive {
+		e.loose = time.Time{}
+		return 0
+	}
+	if e.loose.IsZero() {
+		e.loose = now
+	}
+	return now.Sub(e.loose)
+}

@@ -1,0 +1,376 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"time"
+
+	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/budget"
+	"creel/internal/dashboard/forward"
+	"creel/internal/sandbox"
+	"creel/internal/server/reconcile"
+	"creel/internal/server/relay"
+	"creel/internal/server/store"
+	"creel/internal/server/token"
+)
+
+const (
+	// concurrentStarts is how many sandboxes start at a time when they can; none
+	// waits longer than startQueue for its turn.
+	concurrentStarts = 16
+	startQueue       = 2 * time.Second
+	// tokenRenewal is how old a sandbox's token gets before it is replaced, and
+	// looseRenewal the same for a supervisor that cannot connect: its token may be
+	// why.
+	tokenRenewal = 6 * time.Hour
+	looseRenewal = time.Minute
+	// stable is how long a supervisor must live for its earlier failures to be
+	// forgotten.
+	stable = 30 * time.Second
+	// storeRetry is the wait after the store could not be asked.
+	storeRetry = 5 * time.Second
+)
+
+// effort is what the reconciler remembers of one sandbox between looks.
+type effort struct {
+	handle    *sandbox.Handle
+	failures  int
+	notBefore time.Time
+	lastError string
+	// begun is when the last start succeeded; zero when it was judged already.
+	begun  time.Time
+	minted time.Time // wall clock: a token ages while the machine sleeps, too
+}
+
+// reconcile looks after one sandbox until it is gone or the daemon ends. It is
+// level-triggered: a nudge says "look", never what to do.
+func (d *daemon) reconcile(ctx context.Context, e *entry) {
+	var own effort
+	for {
+		again, gone := d.pass(ctx, e, &own)
+		if gone {
+			return
+		}
+		timer := time.NewTimer(again)
+		select {
+		case <-e.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// pass observes, decides and acts once.
+func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Duration, gone bool) {
+	o, err := d.store.Sandboxes.ByID(ctx, e.id)
+	if errors.Is(err, store.ErrNotFound) {
+		d.bereave(e)
+		return 0, true
+	}
+	if err != nil {
+		d.log.Error("read sandbox record", slog.String("sandbox", e.name), slog.Any("error", err))
+		return storeRetry, false
+	}
+	if err := d.prepare(ctx, own, o); err != nil && !o.Value.Deleting {
+		d.setPhase(ctx, e, sandbox.Error, "did not start: "+err.Error())
+		own.fail(err, time.Now())
+		return reconcile.Backoff(own.failures), false
+	}
+	live := d.observe(ctx, own)
+	if live.Known && !live.Alive {
+		e.setReport(nil)
+	}
+	session := d.hub.Session(e.id)
+	view := e.view()
+	seen := reconcile.Observed{Wanted: o.Value.Wanted, Deleting: o.Value.Deleting, WasReady: o.Value.WasReady, Liveness: live,
+		Connected: session != nil, Unconnected: e.connection(live.Alive, session != nil, time.Now()), Report: view.Report,
+		RetryIn: time.Until(own.notBefore), LastError: own.lastError}
+	decision := reconcile.Decide(seen)
+	if ctx.Err() != nil { // the observation may only say that this daemon is ending
+		return 0, false
+	}
+	d.setPhase(ctx, e, decision.Phase, decision.Message)
+	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
+		d.keepForward(ctx, e, o)
+	} else {
+		d.closeForward(e)
+	}
+	if live.Alive && !own.begun.IsZero() && time.Since(own.begun) >= stable {
+		own.forgive()
+	}
+	if live.Alive && decision.Act == reconcile.Wait {
+		d.renew(ctx, e, own, session == nil)
+	}
+	return d.act(ctx, e, own, o, decision)
+}
+
+// prepare makes the sandbox's directories, or finds them.
+func (d *daemon) prepare(ctx context.Context, own *effort, o store.Object[store.Sandbox]) error {
+	if own.handle != nil {
+		return nil
+	}
+	if o.Value.Deleting { // what was removed is not made again to be removed
+		handles, err := d.cfg.Driver.Handles(ctx)
+		for _, h := range handles {
+			if h.ID == o.ID {
+				own.handle = &h
+				return nil
+			}
+		}
+		if err == nil {
+			own.handle = &sandbox.Handle{Version: 1, ID: o.ID, Name: o.Name, Gateway: d.cfg.Gateway.Name,
+				Driver: d.cfg.Driver.Name(), Spec: o.Value.Spec}
+		}
+		return err
+	}
+	ctx, cancel := budget.Context(ctx, budget.Operation, "prepare sandbox")
+	defer cancel()
+	h, err := d.cfg.Driver.Prepare(ctx, o.ID, o.Name, d.cfg.Gateway.Name, o.Value.Spec)
+	if err != nil {
+		return err
+	}
+	own.handle = &h
+	return nil
+}
+
+func (d *daemon) observe(ctx context.Context, own *effort) sandbox.Liveness {
+	if own.handle == nil {
+		return sandbox.Liveness{Reason: "its directory could not be read"}
+	}
+	ctx, cancel := budget.Context(ctx, budget.Probe, "observe sandbox")
+	defer cancel()
+	return d.cfg.Driver.Observe(ctx, *own.handle)
+}
+
+func (own *effort) fail(err error, now time.Time) {
+	own.failures++
+	own.lastError = err.Error()
+	own.notBefore = now.Add(reconcile.Backoff(own.failures))
+}
+
+func (own *effort) forgive() {
+	own.failures, own.lastError, own.notBefore, own.begun = 0, "", time.Time{}, time.Time{}
+}
+
+func (d *daemon) act(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], decision reconcile.Decision) (time.Duration, bool) {
+	ctx, done := e.acting(ctx)
+	defer done()
+	switch decision.Act {
+	case reconcile.Start:
+		if !own.begun.IsZero() && time.Since(own.begun) < stable {
+			own.begun = time.Time{}
+			own.fail(errors.New("its supervisor ended soon after it had started"), time.Now())
+			return 0, false
+		}
+		err := d.start(ctx, e, own, o)
+		if ctx.Err() != nil { // overruled: look at once what is wanted now
+			return 0, false
+		}
+		if err != nil {
+			own.fail(err, time.Now())
+			d.log.Warn("start sandbox", slog.String("sandbox", e.name), slog.Any("error", err))
+		} else {
+			own.begun = time.Now()
+		}
+		return 0, false
+	case reconcile.Stop:
+		own.forgive() // a later start begins without a grudge
+		if err := d.bounded(ctx, budget.Operation, "stop sandbox", func(ctx context.Context) error {
+			return d.cfg.Driver.Stop(ctx, *own.handle)
+		}); err != nil {
+			d.log.Warn("stop sandbox", slog.String("sandbox", e.name), slog.Any("error", err))
+			return decision.Again, false
+		}
+		return 0, false
+	case reconcile.Destroy:
+		return d.destroy(ctx, e, own, decision)
+	}
+	return decision.Again, false
+}
+
+func (d *daemon) destroy(ctx context.Context, e *entry, own *effort, decision reconcile.Decision) (time.Duration, bool) {
+	err := errors.New("its directory could not be read")
+	if own.handle != nil {
+		err = d.bounded(ctx, budget.Heavy, "destroy sandbox", func(ctx context.Context) error {
+			return d.cfg.Driver.Destroy(ctx, *own.handle)
+		})
+	}
+	if err == nil {
+		_, err = d.store.Sandboxes.Delete(ctx, e.id)
+	}
+	if err != nil {
+		if ctx.Err() == nil {
+			d.setPhase(ctx, e, sandbox.Deleting, "could not be removed yet: "+err.Error())
+			d.log.Warn("destroy sandbox", slog.String("sandbox", e.name), slog.Any("error", err))
+		}
+		return decision.Again, false
+	}
+	d.bereave(e)
+	return 0, true
+}
+
+func (d *daemon) bounded(ctx context.Context, name budget.Name, operation string, do func(context.Context) error) error {
+	ctx, cancel := budget.Context(ctx, name, operation)
+	defer cancel()
+	return do(ctx)
+}
+
+// bereave forgets a sandbox that is gone.
+func (d *daemon) bereave(e *entry) {
+	d.closeForward(e)
+	d.hub.Drop(e.id, "sandbox was deleted")
+	d.runner.Drop(e.id)
+	d.revokeSessions(e.id)
+	d.mu.Lock()
+	delete(d.entries, e.id)
+	d.mu.Unlock()
+	e.feed.Close()
+}
+
+func (d *daemon) start(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox]) error {
+	queue := time.NewTimer(startQueue)
+	defer queue.Stop()
+	select {
+	case d.starts <- struct{}{}:
+		defer func() { <-d.starts }()
+	case <-queue.C: // those before it are stuck; that must not become its problem
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+	dashboard, relayToken, err := d.tokens(o.Value)
+	if err != nil {
+		return err
+	}
+	now := d.cfg.Now()
+	bearer, err := token.Mint(d.cfg.Material, d.cfg.Gateway.Name, e.id, now, token.Life)
+	if err != nil {
+		return err
+	}
+	own.minted = now.Round(0)
+	return d.bounded(ctx, budget.SandboxReady, "start sandbox", func(ctx context.Context) error {
+		return d.cfg.Driver.Start(ctx, *own.handle, bearer, dashboard, relayToken)
+	})
+}
+
+// renew replaces a sandbox's token when it is old, when it is not of this daemon,
+// or when the clock went back behind its making.
+func (d *daemon) renew(ctx context.Context, e *entry, own *effort, loose bool) {
+	now := d.cfg.Now().Round(0)
+	age := now.Sub(own.minted)
+	if !own.minted.IsZero() && age >= 0 && age < tokenRenewal && (!loose || age < looseRenewal) {
+		return
+	}
+	bearer, err := token.Mint(d.cfg.Material, d.cfg.Gateway.Name, e.id, now, token.Life)
+	if err == nil {
+		err = d.bounded(ctx, budget.Operation, "renew sandbox token", func(ctx context.Context) error {
+			return d.cfg.Driver.Renew(ctx, *own.handle, bearer)
+		})
+	}
+	if err != nil {
+		d.log.Warn("renew sandbox token", slog.String("sandbox", e.name), slog.Any("error", err))
+		return
+	}
+	own.minted = now
+}
+
+// setPhase notes what was decided, stores it and tells who watches.
+func (d *daemon) setPhase(ctx context.Context, e *entry, phase sandbox.Phase, message string) {
+	e.mu.Lock()
+	same := e.phase == phase && e.message == message
+	e.phase, e.message = phase, message
+	if !same {
+		e.changed = time.Now()
+	}
+	e.mu.Unlock()
+	if same {
+		return
+	}
+	_, err := d.store.Sandboxes.Change(ctx, e.id, func(o *store.Object[store.Sandbox]) error {
+		o.Value.Phase, o.Value.Message = phase, message
+		o.Value.WasReady = o.Value.WasReady || phase == sandbox.Ready
+		return nil
+	})
+	if err != nil && !errors.Is(err, store.ErrNotFound) && ctx.Err() == nil {
+		d.log.Error("store sandbox phase", slog.String("sandbox", e.name), slog.Any("error", err))
+	}
+	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: eventType(phase),
+		Reason: string(phase), Message: message, Metadata: map[string]string{"openshell.progress.step": string(phase)}})
+	e.feed.StatusChanged()
+}
+
+func eventType(p sandbox.Phase) string {
+	if p == sandbox.Error || p == sandbox.UnknownPhase {
+		return "Warning"
+	}
+	return "Normal"
+}
+
+// keepForward binds the dashboard's listener when it should be and is not, and
+// records the port so that it is the same after a restart.
+func (d *daemon) keepForward(ctx context.Context, e *entry, o store.Object[store.Sandbox]) {
+	want := o.Value.Spec.Dashboard
+	if want.TargetPort == 0 || o.Value.Deleting || o.Value.Wanted != sandbox.Running {
+		return
+	}
+	e.mu.Lock()
+	bound := e.forward != nil
+	e.mu.Unlock()
+	if bound {
+		return
+	}
+	f, err := forward.Listen(ctx, forward.Wanted{Bind: want.Bind, Port: want.Port, Explicit: want.PortExplicit,
+		Last: o.Value.DashboardPort}, func(ctx context.Context) (net.Conn, error) {
+		return d.hub.Open(ctx, e.id, relay.Target{Port: e.agentPort(want.TargetPort)})
+	}, d.log)
+	e.mu.Lock()
+	if err != nil {
+		e.unbound = err.Error()
+		e.mu.Unlock()
+		e.feed.StatusChanged()
+		return
+	}
+	e.forward, e.unbound = f, ""
+	e.mu.Unlock()
+	if f.Port() != o.Value.DashboardPort {
+		_, err := d.store.Sandboxes.Change(ctx, e.id, func(o *store.Object[store.Sandbox]) error {
+			o.Value.DashboardPort = f.Port()
+			return nil
+		})
+		if err != nil {
+			d.log.Warn("record dashboard port", slog.String("sandbox", e.name), slog.Any("error", err))
+		}
+	}
+	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Normal",
+		Reason: "dashboard-bound", Message: fmt.Sprintf("dashboard is bound to port %d", f.Port())})
+}
+
+func (d *daemon) closeForward(e *entry) {
+	e.mu.Lock()
+	f := e.forward
+	e.forward, e.unbound = nil, ""
+	e.mu.Unlock()
+	if f != nil {
+		if err := f.Close(); err != nil {
+			d.log.Warn("close dashboard listener", slog.String("sandbox", e.name), slog.Any("error", err))
+		}
+	}
+}
+
+// agentPort is where the agent listens inside: as its supervisor says, which may
+// differ from what was asked for when there is no network namespace.
+func (e *entry) agentPort(wanted int) int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.report != nil && e.report.AgentPort > 0 {
+		return e.report.AgentPort
+	}
+	return wanted
+}
