@@ -15,7 +15,8 @@ var secretShapes = []struct {
 }{
 	{regexp.MustCompile(`([a-zA-Z][a-zA-Z0-9+.-]*://)[^/@\s]+@`), "${1}" + credential.Redacted + "@"},
 	{regexp.MustCompile(`(?i)(bearer\s+)[^\s"',]+`), "${1}" + credential.Redacted},
-	{regexp.MustCompile(`(?i)([a-z0-9_-]*(?:api[_-]?key|token|secret|password|passwd|credential)["']?\s*[=:]\s*["']?)[^\s"',]+`), "${1}" + credential.Redacted},
+	// Not after a bare colon: that is how an error names its cause.
+	{regexp.MustCompile(`(?i)([a-z0-9_-]*(?:api[_-]?key|token|secret|password|passwd|credential)(?:["']?\s*=\s*["']?|["']\s*:\s*["']?))[^\s"',]+`), "${1}" + credential.Redacted},
 	{regexp.MustCompile(`\b(?:sk|nvapi|ghp|gho|xox[abp]|AIza)[-_][A-Za-z0-9_-]{8,}`), credential.Redacted},
 	{regexp.MustCompile(`\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*`), credential.Redacted},
 }
