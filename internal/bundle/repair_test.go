@@ -1,0 +1,245 @@
+package bundle
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"maps"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
+
+	"creel/internal/advisory"
+	"creel/internal/health"
+)
+
+func advisoryID(err error) string {
+	p, ok := advisory.Of(err)
+	if !ok {
+		return ""
+	}
+	return p.ID
+}
+
+func TestRepairFromNothing(t *testing.T) {
+	for name, want := range everyKind() {
+		t.Run(name, func(t *testing.T) {
+			store := newMemoryStore(Snapshot{Secrets: map[string]Secret{}})
+			var said []string
+			out, err := Repair(t.Context(), store, want, moment(), RepairOptions{Progress: func(m string) { said = append(said, m) }})
+			if err != nil || !out.Repaired || out.After.Verdict() != health.OK || len(store.backups) != 0 {
+				t.Fatalf("outcome %+v, %v", out, err)
+			}
+			if len(said) != 2 || !strings.HasPrefix(said[0], "OpenShell bootstrap secrets missing: ") || !strings.HasSuffix(said[0], ". Repairing...") ||
+				said[1] != "✓ OpenShell bootstrap secrets created" {
+				t.Errorf("said %q", said)
+			}
+			for _, m := range want.members() {
+				if !slices.Contains(out.Written, m.stored) || !strings.Contains(said[0], m.stored) {
+					t.Errorf("%s is not among %q", m.stored, out.Written)
+				}
+			}
+			again, err := Repair(t.Context(), store, want, moment(), RepairOptions{Replace: true, Renew: true})
+			if err != nil || again.Repaired || store.applies != 1 {
+				t.Errorf("a good set: %+v, %v after %d writes", again, err, store.applies)
+			}
+		})
+	}
+}
+
+// TestRepairEveryDamage runs every case of the classification. Without consent
+// only what is automatic is mended and the rest keeps its bytes; with it the set
+// becomes good and what was there is in a backup.
+func TestRepairEveryDamage(t *testing.T) {
+	for _, c := range damages() {
+		t.Run(c.name, func(t *testing.T) {
+			s := fresh(t, c.want, moment())
+			c.spoil(t, s)
+			if r := Inspect(s, c.want, moment()); len(r.Bad()) == 0 {
+				return
+			}
+			store := newMemoryStore(s)
+			out, err := Repair(t.Context(), store, c.want, moment(), RepairOptions{})
+			consent := out.Plan.Consent()
+			if len(consent) == 0 && (err != nil || !out.Repaired) {
+				t.Errorf("nothing needs consent, and yet: %v", err)
+			}
+			if len(consent) > 0 && (advisoryID(err) != "secrets-need-consent" || out.Repaired || len(out.Remaining) == 0) {
+				t.Errorf("%+v needs consent, and yet: %v, remaining %+v", consent, err, out.Remaining)
+			}
+			for _, step := range consent {
+				if !reflect.DeepEqual(store.secrets[step.Name], s.Secrets[step.Name]) {
+					t.Errorf("%s was written without consent", step.Name)
+				}
+			}
+			if out, err = Repair(t.Context(), store, c.want, moment(), RepairOptions{Replace: true}); err != nil {
+				t.Fatalf("with consent: %v\n%+v", err, out.Plan)
+			}
+			for name, before := range s.Secrets {
+				now := store.secrets[name]
+				kept := slices.ContainsFunc(store.backups, func(b Secret) bool { return reflect.DeepEqual(b, before) })
+				if !reflect.DeepEqual(before, now) && !kept {
+					t.Errorf("the previous %s is lost", name)
+				}
+			}
+		})
+	}
+}
+
+func TestUnknownIsNeverRepaired(t *testing.T) {
+	store := newMemoryStore(Snapshot{})
+	store.failLoad = errors.New("connection refused")
+	out, err := Repair(t.Context(), store, generation1(), moment(), RepairOptions{Replace: true})
+	if advisoryID(err) != "secrets-unknown" || !errors.Is(err, store.failLoad) || out.Repaired || store.applies != 0 {
+		t.Errorf("%+v, %v after %d writes", out, err, store.applies)
+	}
+	own := advisory.New("state-unreadable", "read", nil)
+	store.failLoad = own
+	if _, err := Repair(t.Context(), store, generation1(), moment(), RepairOptions{}); advisoryID(err) != own.ID {
+		t.Errorf("the store's own advisory became %q", advisoryID(err))
+	}
+	store.failLoad = nil
+	if _, err := Repair(t.Context(), store, Requirements{Generation: 7}, moment(), RepairOptions{}); advisoryID(err) != "secrets-unknown" || store.applies != 0 {
+		t.Errorf("generation 7: %v", err)
+	}
+}
+
+func TestRepairPlansAgainAfterAConflict(t *testing.T) {
+	want := directory()
+	other := fresh(t, want, moment())
+	store := newMemoryStore(Snapshot{Secrets: map[string]Secret{}})
+	store.secrets = map[string]Secret{}
+	store.beforeApply = func(m *memoryStore) { // somebody else is faster, once
+		m.beforeApply = nil
+		m.secrets = clone(other).Secrets
+		m.version++
+	}
+	out, err := Repair(t.Context(), store, want, moment(), RepairOptions{})
+	if err != nil || out.Repaired || store.applies != 1 {
+		t.Errorf("%+v, %v after %d writes", out, err, store.applies)
+	}
+	if diff := cmp.Diff(other.Secrets, store.secrets); diff != "" {
+		t.Errorf("what the other wrote changed:\n%s", diff)
+	}
+	store = newMemoryStore(Snapshot{})
+	store.secrets = map[string]Secret{}
+	store.beforeApply = func(m *memoryStore) { m.version++ } // always
+	if _, err := Repair(t.Context(), store, want, moment(), RepairOptions{}); advisoryID(err) != "secrets-changed" || !errors.Is(err, ErrChanged) {
+		t.Errorf("endless conflict: %v", err)
+	}
+	if store.applies != attempts {
+		t.Errorf("tried %d times", store.applies)
+	}
+}
+
+// lyingStore says that it wrote and did not.
+type lyingStore struct{ memoryStore }
+
+func (l *lyingStore) Apply(context.Context, []Secret, Snapshot) error { return nil }
+
+func TestRepairBelievesOnlyWhatItReads(t *testing.T) {
+	out, err := Repair(t.Context(), &lyingStore{}, directory(), moment(), RepairOptions{Replace: true})
+	if err == nil || out.Repaired || advisoryID(err) != "secrets-absent" {
+		t.Errorf("%+v, %v", out, err)
+	}
+}
+
+func TestRepairRenews(t *testing.T) {
+	want := directory()
+	store := newMemoryStore(fresh(t, want, moment()))
+	before := maps.Clone(store.secrets)
+	late := moment().Add(250 * 24 * time.Hour) // two thirds of a year are over
+	if out, err := Repair(t.Context(), store, want, late, RepairOptions{}); err != nil || out.Repaired || len(out.After.Caveats) != 2 {
+		t.Errorf("without being asked: %+v, %v", out.After.Caveats, err)
+	}
+	out, err := Repair(t.Context(), store, want, late, RepairOptions{Renew: true})
+	if err != nil || !out.Repaired || len(out.After.Caveats) != 0 {
+		t.Fatalf("%+v, %v", out, err)
+	}
+	for _, name := range []string{CA, JWT} {
+		if !reflect.DeepEqual(before[name], store.secrets[name]) {
+			t.Errorf("%s changed", name)
+		}
+	}
+}
+
+// TestAnySubsetIsRepaired deletes and damages any members of any kind of set.
+func TestAnySubsetIsRepaired(t *testing.T) {
+	base := map[string]Snapshot{}
+	for name, want := range everyKind() {
+		base[name] = fresh(t, want, moment())
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		name := rapid.SampledFrom(slices.Sorted(maps.Keys(base))).Draw(t, "kind")
+		want, s := everyKind()[name], clone(base[name])
+		onlyDeleted := true
+		for _, m := range want.members() {
+			switch rapid.SampledFrom([]string{"keep", "delete", "damage"}).Draw(t, m.name) {
+			case "delete":
+				delete(s.Secrets, m.stored)
+			case "damage":
+				onlyDeleted = false
+				key := rapid.SampledFrom(m.keys).Draw(t, "key")
+				value := s.Secrets[m.stored].Data[key]
+				s.Secrets[m.stored].Data[key] = value[:rapid.IntRange(0, len(value)-1).Draw(t, "length")]
+			}
+		}
+		store := newMemoryStore(s)
+		out, err := Repair(context.Background(), store, want, moment(), RepairOptions{Replace: !onlyDeleted})
+		if err != nil {
+			t.Fatalf("%v\n%+v", err, out.Plan)
+		}
+		if r := Inspect(Snapshot{Secrets: store.secrets}, want, moment()); len(r.Bad()) != 0 {
+			t.Fatalf("%s", r)
+		}
+		for _, f := range out.Before.Findings {
+			_, planned := out.Plan.step(f.Member)
+			if planned {
+				continue
+			}
+			if !f.Class.Good() {
+				t.Fatalf("%s is %s and was not planned", f.Name, f.Class)
+			}
+			for key, value := range s.Secrets[f.Name].Data {
+				if !bytes.Equal(store.secrets[f.Name].Data[key], value) {
+					t.Fatalf("%s of %s changed", key, f.Name)
+				}
+			}
+		}
+	})
+}
+
+// TestEveryDeletedSubset is exhaustive where NemoClaw's suite is: each subset of
+// the four secrets of generation 1.
+func TestEveryDeletedSubset(t *testing.T) {
+	want := generation1()
+	base := fresh(t, want, moment())
+	names := []string{ServerTLS, ServerCA, ClientTLS, SSHHandshake}
+	for subset := range 1 << len(names) {
+		s := clone(base)
+		var deleted []string
+		for i, name := range names {
+			if subset&(1<<i) != 0 {
+				delete(s.Secrets, name)
+				deleted = append(deleted, name)
+			}
+		}
+		store := newMemoryStore(s)
+		out, err := Repair(t.Context(), store, want, moment(), RepairOptions{})
+		if err != nil || out.Repaired != (subset != 0) {
+			t.Fatalf("without %q: %+v, %v", deleted, out, err)
+		}
+		pair := slices.Contains(deleted, ServerCA) || slices.Contains(deleted, ClientTLS)
+		for _, name := range names {
+			rewritten := slices.Contains(deleted, name) || pair && (name == ServerCA || name == ClientTLS)
+			if same := reflect.DeepEqual(base.Secrets[name], store.secrets[name]); same == rewritten {
+				t.Errorf("without %q: %s rewritten %v", deleted, name, !same)
+			}
+		}
+	}
+}
