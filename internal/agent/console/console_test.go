@@ -67,6 +67,11 @@ func start(t testing.TB, home, relayURL string, change ...func(*settings)) *inst
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, listener, home, relayURL, change...)
+}
+
+func startOn(t testing.TB, listener net.Listener, home, relayURL string, change ...func(*settings)) *instance {
+	t.Helper()
 	s := settings{
 		token: credential.NewSecret(testToken), relayURL: relayURL, relayToken: credential.NewSecret("canary-relay-token"),
 		sandbox: "demo", policyHash: "4f9d2c7a11be03958826dd40c7e5f1a29b3c6d8e0f7a1b2c3d4e5f60718293a4",
@@ -416,6 +421,11 @@ func TestFaultsReachThePage(t *testing.T) {
 	}
 }
 
+func noModel(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusServiceUnavailable)
+	io.WriteString(w, `{"error":{"message":"no model is set; on the host run: creel inference set","code":"no_model_configured"}}`)
+}
+
 // relayWith is a relay that answers as f says.
 func relayWith(t *testing.T, f http.HandlerFunc) string {
 	t.Helper()
@@ -437,8 +447,7 @@ func TestModelAppearsByItself(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !set {
-			w.WriteHeader(http.StatusServiceUnavailable)
-			io.WriteString(w, `{"error":{"message":"no model is set; on the host run: creel inference set","code":"no_model_configured"}}`)
+			noModel(w, r)
 			return
 		}
 		io.WriteString(w, `{"data":[{"id":"fresh-model"}]}`)

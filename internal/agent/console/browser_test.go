@@ -1,0 +1,401 @@
+package console
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+
+	"creel/internal/sandbox"
+	"creel/test/openaitest"
+	"creel/test/require"
+)
+
+// browser is a real Chromium with one tab, and what it complained about.
+type browser struct {
+	t   testing.TB
+	ctx context.Context
+
+	mu         sync.Mutex
+	complaints []string
+}
+
+func chromium(t testing.TB) string {
+	t.Helper()
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	require.Feature(t, "chromium", false, "install the package chromium")
+	return ""
+}
+
+func newBrowser(t testing.TB, flags ...chromedp.ExecAllocatorOption) *browser {
+	t.Helper()
+	options := append([]chromedp.ExecAllocatorOption{
+		chromedp.ExecPath(chromium(t)), chromedp.UserDataDir(t.TempDir()), chromedp.WindowSize(1280, 800), chromedp.NoFirstRun,
+		chromedp.Flag("headless", "new"), chromedp.NoSandbox, chromedp.DisableGPU, chromedp.Flag("disable-quic", true),
+		chromedp.Flag("disable-background-networking", true), chromedp.Flag("disable-component-update", true), chromedp.Flag("disable-sync", true),
+		chromedp.Flag("disable-dev-shm-usage", true), chromedp.WSURLReadTimeout(30 * time.Second),
+	}, flags...)
+	ctx, cancel := chromedp.NewExecAllocator(context.Background(), options...)
+	t.Cleanup(cancel)
+	b := &browser{t: t}
+	b.ctx, cancel = chromedp.NewContext(ctx, chromedp.WithListener(b.hear))
+	t.Cleanup(func() {
+		// Cancel waits for the browser to end, so that its directory can go.
+		if err := chromedp.Cancel(b.ctx); err != nil {
+			t.Logf("end browser: %v", err)
+		}
+		cancel()
+	})
+	// The first call must not be bounded: the browser ends with its context.
+	for _, enable := range []cdp.Command[cdp.Empty, cdp.Empty]{cdplog.Enable, runtime.Enable} {
+		if _, err := chromedp.Call(b.ctx, enable, cdp.Empty{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+// hear collects in the order in which things happen.
+func (b *browser) hear(ev any) {
+	switch e := ev.(type) {
+	case *cdplog.EventEntryAdded:
+		b.complain(string(e.Entry.Level), e.Entry.Text+" "+e.Entry.URL)
+	case *runtime.EventConsoleAPICalled:
+		var args []string
+		for _, a := range e.Args {
+			args = append(args, string(a.Value)+a.Description)
+		}
+		b.complain(string(e.Type), strings.Join(args, " "))
+	case *runtime.EventExceptionThrown:
+		b.complain("exception", e.ExceptionDetails.Text)
+	}
+}
+
+func (b *browser) complain(level, text string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.complaints = append(b.complaints, level+": "+text)
+}
+
+// quiet fails when the browser complained about anything but what is allowed.
+func (b *browser) quiet(allowed ...string) {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.complaints {
+		if !slices.ContainsFunc(allowed, func(a string) bool { return strings.Contains(c, a) }) {
+			b.t.Errorf("the browser says %s", c)
+		}
+	}
+	b.complaints = nil
+}
+
+type void = chromedp.Void
+
+func (b *browser) run(actions ...chromedp.Action[void]) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	if err := chromedp.Do(ctx, actions...); err != nil {
+		text, _ := chromedp.Run(b.ctx, chromedp.Evaluate[string]("document.body.innerText"))
+		b.t.Fatalf("%v\nthe page shows: %s", err, text)
+	}
+}
+
+// value evaluates an expression in the page.
+func value[T any](b *browser, expression string) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 30*time.Second)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[T](expression))
+	if err != nil {
+		b.t.Fatalf("%s: %v", expression, err)
+	}
+	return v
+}
+
+// until waits for a condition in the page, across navigations.
+func (b *browser) until(condition string) {
+	b.t.Helper()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	deadline := time.NewTimer(15 * time.Second)
+	defer deadline.Stop()
+	for {
+		ok, err := chromedp.Run(b.ctx, chromedp.Evaluate[bool]("Boolean("+condition+")"))
+		if ok {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-deadline.C:
+			b.t.Fatalf("not so: %s (%v)\nthe page shows: %s", condition, err, value[string](b, "document.body.innerText"))
+		}
+	}
+}
+
+func (b *browser) text(selector string) string {
+	b.t.Helper()
+	return value[string](b, fmt.Sprintf("(document.querySelector(%q)?.innerText ?? '')", selector))
+}
+
+func (b *browser) typeIn(text string) chromedp.Action[void] {
+	return chromedp.SendKeys(chromedp.CSS("#draft"), text)
+}
+
+func (b *browser) click(selector string) chromedp.Action[void] {
+	return chromedp.Click(chromedp.CSS(selector))
+}
+
+func (b *browser) open(url string) {
+	b.t.Helper()
+	b.run(chromedp.Navigate(url))
+}
+
+const ready = `document.body.dataset.ready === 'yes' && document.querySelector('#model').dataset.state !== 'asking'`
+
+func (i *instance) private() string { return i.url("/#token=" + testToken) }
+
+func TestBrowserChat(t *testing.T) {
+	model := openaitest.Start(t)
+	model.SetReply(func(string) []string {
+		return []string{"## Title\n\nSome **bold** and `code`", " <img src=x onerror=alert(1)>\n\n```go\nfunc main() {}\n", "```\n\n- one\n- two\n\n[bad](javascript:alert(1)) [good](https://example.com/)"}
+	})
+	i := start(t, t.TempDir(), model.URL)
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(ready)
+
+	address, stored := value[string](b, "location.href"), value[string](b, `sessionStorage.getItem('creel.token') + '|' + localStorage.length`)
+	if strings.Contains(address, "token") || strings.Contains(address, "#") {
+		t.Errorf("the address bar shows %s", address)
+	}
+	if stored != testToken+"|0" {
+		t.Errorf("storage = %q", stored)
+	}
+	if got := b.text("#model"); !strings.Contains(got, openaitest.DefaultModel) {
+		t.Errorf("model: %q", got)
+	}
+	if got := b.text("#tier"); got != "Confined" {
+		t.Errorf("tier: %q", got)
+	}
+
+	// Enter sends, Shift+Enter does not.
+	b.run(b.typeIn("first line"), chromedp.KeyEvent("\r", chromedp.KeyModifiers(chromedp.ModifierShift)))
+	if n := b.count(".exchange"); n != 0 {
+		t.Fatalf("Shift+Enter sent: %d exchanges", n)
+	}
+	b.run(b.typeIn("\r"))
+	b.until(`document.querySelector('.answer .after .note') !== null`)
+	if got := b.text(".bubble"); got != "first line" {
+		t.Errorf("question: %q", got)
+	}
+	want := map[string]int{
+		".body h4": 1, ".body strong": 1, ".body p code": 1, ".body figure.code pre code": 1, ".body ul > li": 2,
+		".body img": 0, ".body a": 1, `.body a[href="https://example.com/"][rel~="noopener"]`: 1, ".body script": 0,
+	}
+	for selector, n := range want {
+		if got := b.count(selector); got != n {
+			t.Errorf("%s: %d, want %d\n%s", selector, got, n, b.text(".body"))
+		}
+	}
+	if got := b.text(".body"); !strings.Contains(got, "<img src=x onerror=alert(1)>") {
+		t.Errorf("markup of the model is not shown as text: %s", got)
+	}
+
+	// A reload keeps the conversation, without the token in the address.
+	b.run(chromedp.Reload())
+	b.until(ready)
+	if got := b.text("#log"); !strings.Contains(got, "first line") || !strings.Contains(got, "func main()") {
+		t.Errorf("after a reload: %q", got)
+	}
+
+	// Clearing asks first.
+	b.run(b.click("#clear"), chromedp.WaitVisible(chromedp.CSS("#ask-clear")), b.click("#really-clear"))
+	b.until(`document.querySelectorAll('.exchange').length === 0 && !document.querySelector('#empty').hidden`)
+	b.quiet()
+}
+
+func (b *browser) count(selector string) int {
+	b.t.Helper()
+	return value[int](b, fmt.Sprintf("document.querySelectorAll(%q).length", selector))
+}
+
+func TestBrowserStreamsAndStops(t *testing.T) {
+	model := openaitest.Start(t)
+	model.SetMode(openaitest.SlowStream)
+	model.SetReply(func(string) []string { return []string{"alpha ", "beta ", "gamma"} })
+	i := start(t, t.TempDir(), model.URL)
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(ready)
+	b.run(b.typeIn("go\r"))
+	b.until(`document.querySelector('.streaming .thinking') !== null`)
+	for _, want := range []string{"alpha", "beta"} {
+		model.Release()
+		b.until(fmt.Sprintf(`document.querySelector('.streaming .body').innerText.includes(%q)`, want))
+	}
+	if got := b.text(".answer"); strings.Contains(got, "gamma") {
+		t.Errorf("shown before it was sent: %q", got)
+	}
+	if n := b.count(`.answer[aria-busy="true"]`); n != 1 {
+		t.Errorf("%d answers are marked busy", n)
+	}
+	b.run(chromedp.KeyEvent("\u001b"))
+	b.until(`document.querySelector('.streaming') === null && document.querySelector('.note').innerText.includes('stopped')`)
+	if n := b.count(".again"); n != 1 {
+		t.Errorf("%d buttons to ask again", n)
+	}
+	model.SetMode(openaitest.Answer)
+	b.run(b.click(".again"))
+	b.until(`document.querySelector('.body')?.innerText.includes('gamma') && document.querySelectorAll('.exchange').length === 1`)
+	b.quiet()
+}
+
+func TestBrowserTokenStates(t *testing.T) {
+	i := start(t, t.TempDir(), openaitest.Start(t).URL)
+	b := newBrowser(t)
+	b.open(i.url("/"))
+	b.until(`!document.querySelector('#gate').hidden`)
+	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard SANDBOX --open") {
+		t.Errorf("without token: %q", got)
+	}
+	b.open(i.private()) // only the fragment differs: the page takes it up
+	b.until(ready)
+	b.open("about:blank")
+	b.open(i.url("/#token=wrong"))
+	b.until(`document.querySelector('#gate-title').innerText.includes('not accepted')`)
+	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard demo --open") {
+		t.Errorf("with a wrong token: %q", got)
+	}
+	if stored := value[string](b, `String(sessionStorage.getItem('creel.token'))`); stored != "null" {
+		t.Errorf("the wrong token is kept: %q", stored)
+	}
+	b.quiet()
+}
+
+// The console goes away and comes back, as when the gateway or the agent is
+// restarted: the draft stays and the page works again.
+func TestBrowserReconnects(t *testing.T) {
+	model := openaitest.Start(t)
+	home := t.TempDir()
+	i := start(t, home, model.URL)
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(ready)
+	b.run(b.typeIn("one\r"))
+	b.until(`document.querySelector('.answer .after .note') !== null`)
+	b.run(b.typeIn("a half-written thought"))
+	i.stop()
+	b.until(`!document.querySelector('#strip').hidden && document.querySelector('#send').disabled`)
+	startAt(t, i.addr, home, model.URL)
+	b.until(`document.querySelector('#strip').hidden && !document.querySelector('#send').disabled`)
+	if draft := value[string](b, `document.querySelector('#draft').value`); draft != "a half-written thought" {
+		t.Errorf("draft = %q", draft)
+	}
+	b.run(b.click("#send"))
+	b.until(`document.querySelectorAll('.exchange').length === 2 && document.querySelectorAll('.answer .note').length === 2`)
+	// That connections were refused meanwhile is what this test is about.
+	b.quiet("ERR_CONNECTION_REFUSED", "WebSocket connection to")
+}
+
+func TestBrowserWithoutModel(t *testing.T) {
+	var mu sync.Mutex
+	set := false
+	url := relayWith(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		if !set {
+			noModel(w, r)
+			return
+		}
+		fmt.Fprint(w, `{"data":[{"id":"fresh-model"}]}`)
+	})
+	i := start(t, t.TempDir(), url)
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(`!document.querySelector('#no-model').hidden`)
+	if got := b.text("#no-model"); !strings.Contains(got, "creel inference set --provider") {
+		t.Errorf("without a model: %q", got)
+	}
+	mu.Lock()
+	set = true
+	mu.Unlock()
+	b.until(`document.querySelector('#no-model').hidden && document.querySelector('#model-name').innerText === 'fresh-model'`)
+	b.quiet()
+}
+
+func TestBrowserShowsConfinement(t *testing.T) {
+	i := start(t, t.TempDir(), openaitest.Start(t).URL, func(s *settings) { s.confinement = degraded })
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(ready)
+	b.run(b.click("#open-details"), chromedp.WaitVisible(chromedp.CSS("#details")))
+	got := b.text("#details")
+	for _, want := range []string{"Partly confined", degraded.Reason, "network namespace", "policy", "4f9d2c7a11be0395"} {
+		if !strings.Contains(strings.ToLower(got), strings.ToLower(want)) {
+			t.Errorf("the details lack %q: %s", want, got)
+		}
+	}
+	if on, off := b.count("#protections .on"), b.count("#protections .off"); on != 3 || off != 2 {
+		t.Errorf("%d protections on, %d off", on, off)
+	}
+	b.run(chromedp.KeyEvent("\u001b"))
+	b.until(`!document.querySelector('#details').open`)
+	b.quiet()
+}
+
+var degraded = sandbox.Confinement{
+	Tier: sandbox.TierLandlock, Reason: "user namespaces are not permitted here (kernel.apparmor_restrict_unprivileged_userns is 1)",
+	Protections: []sandbox.Protection{
+		{Name: "user namespace", On: false, Detail: "not permitted on this machine"},
+		{Name: "network namespace", On: false, Detail: "TCP is limited by Landlock instead"},
+		{Name: "Landlock files", On: true, Detail: "ABI 7"},
+		{Name: "Landlock TCP", On: true, Detail: "connect to 8787 only, bind 18789 only"},
+		{Name: "seccomp", On: true, Detail: "UDP, raw and Unix sockets refused"},
+	},
+}
+
+func startAt(t *testing.T, addr, home, relayURL string) *instance {
+	t.Helper()
+	listener, err := net.Listen("tcp4", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startOn(t, listener, home, relayURL)
+}
+
+// TestScreenshots writes pictures of the page's states into the directory that
+// CREEL_TEST_SCREENSHOTS names, for people to look at.
+func TestScreenshots(t *testing.T) {
+	dir := os.Getenv("CREEL_TEST_SCREENSHOTS")
+	if dir == "" {
+		t.Skip("set CREEL_TEST_SCREENSHOTS to a directory to get pictures of the page")
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, dark := range []bool{false, true} {
+		for _, size := range [][2]int64{{1440, 900}, {360, 740}} {
+			theme := map[bool]string{false: "light", true: "dark"}[dark]
+			shots(t, filepath.Join(dir, fmt.Sprintf("%s-%d", theme, size[0])), theme, size)
+		}
+	}
+}
