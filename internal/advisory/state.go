@@ -37,6 +37,16 @@ var state = []Advisory{
 		Commands: []string{"creel version"},
 	},
 	{
+		ID: "desired-changed", Severity: Error, Layer: "input", Title: "Something else was asked for meanwhile", Blocking: true,
+		Reason:   "Another command changed what is wanted of this gateway after this one had read it. Nothing was done; run it again to see the new plan.",
+		Commands: []string{"creel plan", "creel onboard"},
+	},
+	{
+		ID: "plan-changed", Severity: Error, Layer: "input", Title: "More is needed than was agreed to",
+		Reason:   "While mending, something turned out to need an action that disturbs or loses more than the plan said. It was not done.",
+		Commands: []string{"creel plan", "creel onboard"},
+	},
+	{
 		ID: "nothing-to-resume", Severity: Error, Layer: "input", Title: "There is nothing to resume", Blocking: true,
 		Reason:   "No earlier run is recorded for this gateway.",
 		Commands: []string{"creel onboard"},
@@ -60,6 +70,11 @@ var state = []Advisory{
 		ID: "gateway-drifted", Severity: Warning, Layer: "gateway", Title: "The gateway runs with other settings or another build",
 		Reason:   "It answers, but would be started differently now. A restart disturbs no sandbox.",
 		Commands: []string{"creel gateway restart"},
+	},
+	{
+		ID: "gateway-differs", Severity: Error, Layer: "gateway", Title: "The gateway is on another port than the one wanted",
+		Reason:   "The desired state names a port. Moving there restarts the gateway; sandboxes go on.",
+		Commands: []string{"creel onboard"},
 	},
 	{
 		ID: "inference-absent", Severity: Error, Layer: "inference", Title: "The wanted model provider is not set",
@@ -122,6 +137,16 @@ var state = []Advisory{
 		Commands: []string{"creel logs SANDBOX"}, DependsOn: []string{"sandbox-error", "sandbox-stopped"},
 	},
 	{
+		ID: "agent-ended", Severity: Error, Layer: "agent", Title: "The agent ended and is not started again",
+		Reason:   "Its restart policy leaves it ended. The log says why it ended.",
+		Commands: []string{"creel logs SANDBOX", "creel onboard"}, DependsOn: []string{"sandbox-error", "sandbox-stopped"},
+	},
+	{
+		ID: "agent-starting", Severity: Warning, Layer: "agent", Title: "The agent is on its way up",
+		Reason:   "Its process was started a moment ago and does not answer yet.",
+		Commands: []string{"creel status", "creel logs SANDBOX"},
+	},
+	{
 		ID: "agent-unhealthy", Severity: Error, Layer: "agent", Title: "The agent is not healthy",
 		Reason:   "Its process runs but its health endpoint does not answer well.",
 		Commands: []string{"creel logs SANDBOX"},
@@ -130,5 +155,10 @@ var state = []Advisory{
 		ID: "agent-unknown", Severity: Warning, Layer: "agent", Title: "The agent's health cannot be determined",
 		Reason:   "Its health endpoint could not be asked.",
 		Commands: []string{"creel status", "creel logs SANDBOX"},
+	},
+	{
+		ID: "dashboard-differs", Severity: Error, Layer: "dashboard", Title: "The dashboard is not where it is wanted",
+		Reason:   "Its listener moves without disturbing the agent.",
+		Commands: []string{"creel onboard"},
 	},
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -34,18 +35,32 @@ func (a *agentLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
-	return judgeAgent(in)
+	r := judgeAgent(in, a.want.Spec.Restart, time.Now())
+	if r.Verdict == health.Failed {
+		r.Hints = []string{"creel logs " + in.Name}
+	}
+	return r
 }
 
-// judgeAgent is what an inspection means for the agent.
-func judgeAgent(in gateway.Inspection) health.Result {
+// judgeAgent is what an inspection means for the agent, now.
+func judgeAgent(in gateway.Inspection, restart sandbox.RestartPolicy, now time.Time) health.Result {
 	main := in.State.Main
 	process := health.Evidence{Probe: "main process", Answer: describeMain(main), Verdict: health.OK}
-	if main.State != sandbox.ProcRunning {
-		process.Verdict = health.Failed
-		r := failed("agent-not-running", "%s", describeMain(main))
+	switch {
+	case main.State == sandbox.ProcRunning:
+	case main.State == sandbox.ProcExited && finished(main, restart):
+		// A job that is done is not to be done again.
+		r := ok("finished with exit code 0")
 		r.Evidence = []health.Evidence{process}
-		r.Hints = []string{"creel logs " + in.Name}
+		return r
+	default:
+		process.Verdict = health.Failed
+		reason := "agent-not-running"
+		if main.State == sandbox.ProcExited || main.State == sandbox.ProcStopped {
+			reason = "agent-ended"
+		}
+		r := failed(reason, "%s", describeMain(main))
+		r.Evidence = []health.Evidence{process}
 		return r
 	}
 	if in.Dashboard.TargetPort == 0 && in.Health.Message == "" {
@@ -54,18 +69,27 @@ func judgeAgent(in gateway.Inspection) health.Result {
 		return r
 	}
 	asked := health.Evidence{Probe: "health endpoint, from inside", Answer: in.Health.Message, Verdict: in.Health.Verdict, Took: health.Micros(in.Health.Took)}
+	// Shortly after its start an agent that does not answer is on its way up: that
+	// is something to wait for, whether it was refused or could not be asked.
+	young := !main.Since.IsZero() && now.Sub(main.Since) < budget.Of(budget.AgentHealthy)
 	var r health.Result
-	switch in.Health.Verdict {
-	case health.OK:
+	switch {
+	case in.Health.Verdict == health.OK:
 		r = ok("%s, healthy", describeMain(main))
-	case health.Failed:
+	case young:
+		r = failed("agent-starting", "%s", orElse(in.Health.Message, "its health endpoint was not asked yet"))
+	case in.Health.Verdict == health.Failed:
 		r = failed("agent-unhealthy", "%s", in.Health.Message)
-		r.Hints = []string{"creel logs " + in.Name}
 	default:
 		r = unknown("agent-unknown", fmt.Errorf("%s", orElse(in.Health.Message, "its health endpoint was not asked")))
 	}
 	r.Evidence = []health.Evidence{process, asked}
 	return r
+}
+
+// finished reports that the main process did what it was for.
+func finished(m sandbox.MainProcess, restart sandbox.RestartPolicy) bool {
+	return m.LastExitCode != nil && *m.LastExitCode == 0 && (restart == sandbox.RestartNever || restart == sandbox.RestartOnFailure)
 }
 
 func describeMain(m sandbox.MainProcess) string {
@@ -84,16 +108,36 @@ func describeMain(m sandbox.MainProcess) string {
 	return orElse(m.LastExit, string(m.State))
 }
 
-// Plan waits: the supervisor restarts the agent by its policy.
+// Plan waits for an agent that is on its way or that its supervisor starts
+// again, and restarts one that ended for good or hangs.
 func (a *agentLayer) Plan(_ context.Context, found health.Result) []Action {
-	if found.Verdict != health.Failed || found.Reason == "sandbox-absent" {
+	if found.Verdict != health.Failed {
 		return nil
 	}
-	return []Action{{ID: "await-agent", Title: "wait for the agent of " + a.want.Name}}
+	switch found.Reason {
+	case "agent-starting", "agent-not-running":
+		return []Action{{ID: "await-agent", Title: "wait for the agent of " + a.want.Name}}
+	case "agent-ended", "agent-unhealthy":
+		return []Action{{ID: "restart-agent", Title: "restart the agent of " + a.want.Name + "; the workspace stays", Disturbs: []string{a.Subject()}}}
+	}
+	return nil
 }
 
 func (a *agentLayer) Mend(ctx context.Context, do Action, report Progress) error {
-	if do.ID != "await-agent" {
+	switch do.ID {
+	case "await-agent":
+	case "restart-agent":
+		c, err := a.session.Client(ctx)
+		if err != nil {
+			return err
+		}
+		if err := restart(ctx, c, a.want.Name); err != nil {
+			return err
+		}
+		if _, err := c.WaitSandbox(ctx, a.want.Name, gateway.Progress(report)); err != nil {
+			return err
+		}
+	default:
 		return noSuchAction(a, do)
 	}
 	ctx, cancel := budget.Context(ctx, budget.AgentHealthy, "wait for the agent of "+a.want.Name)
@@ -101,12 +145,12 @@ func (a *agentLayer) Mend(ctx context.Context, do Action, report Progress) error
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		if err := a.session.Refresh(false); err != nil {
-			return err
-		}
 		r := a.Inspect(ctx)
-		if r.Verdict == health.OK {
+		switch {
+		case r.Verdict == health.OK:
 			return nil
+		case r.Reason == "agent-ended":
+			return advisory.New(r.Reason, "the agent of "+a.want.Name+" ended: "+r.Message, nil, r.Hints...)
 		}
 		report(r.Message)
 		select {

@@ -44,7 +44,11 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 		return failed("sandbox-absent", "its sandbox does not exist")
 	case err != nil:
 		return unknown("gateway-unknown", err)
-	case !board.Forward.Bound:
+	}
+	if d := d.differs(board.Forward); d != "" {
+		return failed("dashboard-differs", "%s", d)
+	}
+	if !board.Forward.Bound {
 		return failed("dashboard-not-bound", "%s", orElse(board.Forward.Error, "its listener is not bound"))
 	}
 	verdict, reason, message, evidence := d.probe(ctx, board)
@@ -54,15 +58,53 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 		if w := board.Forward.WantedPort; w != 0 && w != board.Forward.Port {
 			r.Message += fmt.Sprintf(" (port %d was taken)", w)
 		}
+		if b := board.Forward.Bind; b != "" && b != "127.0.0.1" {
+			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "dashboard-exposed",
+				Message: fmt.Sprintf("it listens on %s, not on this machine alone; the token protects it", b)})
+		}
 		return r
 	}
 	return withHints(r)
 }
 
-// Plan restarts nothing: the gateway binds the listener again when the port is
-// free, so that a taken port never costs a sandbox.
-func (d *dashboardLayer) Plan(context.Context, health.Result) []Action { return nil }
+// differs says how the listener is meant to be elsewhere; "" when it is not.
+func (d *dashboardLayer) differs(have gateway.Forward) string {
+	want := d.want.Spec.Dashboard
+	port := have.WantedPort
+	if port == 0 {
+		port = have.Port
+	}
+	switch {
+	case want.PortExplicit && port != 0 && port != want.Port:
+		return fmt.Sprintf("the dashboard is on port %d, %d is wanted", port, want.Port)
+	case want.Bind != "" && have.Bind != "" && want.Bind != have.Bind:
+		return fmt.Sprintf("the dashboard is bound to %s, %s is wanted", have.Bind, want.Bind)
+	}
+	return ""
+}
 
-func (d *dashboardLayer) Mend(_ context.Context, do Action, _ Progress) error {
-	return noSuchAction(d, do)
+// Plan moves or binds the listener. It restarts nothing: a taken port never
+// costs a sandbox.
+func (d *dashboardLayer) Plan(_ context.Context, found health.Result) []Action {
+	if found.Verdict != health.Failed {
+		return nil
+	}
+	switch found.Reason {
+	case "dashboard-differs":
+		where := "a free port"
+		if p := d.want.Spec.Dashboard.Port; p != 0 {
+			where = fmt.Sprintf("port %d", p)
+		}
+		return []Action{{ID: "move-dashboard", Title: fmt.Sprintf("move the dashboard of %s to %s; its agent goes on", d.want.Name, where)}}
+	case "dashboard-not-bound":
+		return []Action{{ID: "bind-dashboard", Title: "bind the dashboard of " + d.want.Name + " again; its agent goes on"}}
+	}
+	return nil
+}
+
+func (d *dashboardLayer) Mend(ctx context.Context, do Action, _ Progress) error {
+	if do.ID != "move-dashboard" && do.ID != "bind-dashboard" {
+		return noSuchAction(d, do)
+	}
+	return update(ctx, d.session, d.want)
 }

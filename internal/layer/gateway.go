@@ -13,11 +13,22 @@ type gatewayLayer struct {
 	runtime gateway.Runtime
 	session *Session
 	name    string
+	port    int
 }
 
+// GatewayOption is a further wish about the gateway.
+type GatewayOption func(*gatewayLayer)
+
+// OnPort says that the gateway has to be on this port; 0 says nothing.
+func OnPort(port int) GatewayOption { return func(g *gatewayLayer) { g.port = port } }
+
 // NewGateway is the layer of the gateway itself.
-func NewGateway(name string, r gateway.Runtime, s *Session) Layer {
-	return &gatewayLayer{runtime: r, session: s, name: name}
+func NewGateway(name string, r gateway.Runtime, s *Session, options ...GatewayOption) Layer {
+	g := &gatewayLayer{runtime: r, session: s, name: name}
+	for _, o := range options {
+		o(g)
+	}
+	return g
 }
 
 func (g *gatewayLayer) ID() ID          { return Gateway }
@@ -27,6 +38,11 @@ func (g *gatewayLayer) Title() string   { return "Gateway" }
 func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 	o := g.runtime.Observe(ctx)
 	r := health.Result{Verdict: o.Verdict, Reason: o.Reason, Message: o.Message, Evidence: o.Evidence, Hints: o.Hints, Absent: o.Absent}
+	if o.Verdict == health.OK && g.port != 0 && o.Endpoint.Port != g.port {
+		d := failed("gateway-differs", "%s is on port %d, %d is wanted", g.name, o.Endpoint.Port, g.port)
+		d.Evidence = o.Evidence
+		return d
+	}
 	if o.Verdict == health.OK {
 		r.Message = fmt.Sprintf("%s answers on https://%s:%d (pid %d)", g.name, o.Endpoint.Host, o.Endpoint.Port, o.Identity.PID)
 		for _, d := range o.Drift {

@@ -2,11 +2,13 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/credential"
+	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/inference"
 )
@@ -63,6 +65,9 @@ func (i *inferenceLayer) Inspect(ctx context.Context) health.Result {
 		return failed("inference-differs", "%s with model %s is set, %s with model %s is wanted", route.Provider, route.Model, i.want.Provider, i.want.Model)
 	}
 	check, err := c.CheckInference(ctx, checkFreshFor)
+	if err == nil && check.Verdict != health.OK && time.Since(check.At) > time.Second {
+		check, err = c.CheckInference(ctx, 0) // an old failure may have been mended since
+	}
 	if err != nil {
 		return unknown("gateway-unknown", err)
 	}
@@ -115,8 +120,19 @@ func (i *inferenceLayer) Plan(_ context.Context, found health.Result) []Action {
 		return nil // most likely there is none; if there is one, the walk finds it
 	case i.none():
 		return []Action{{ID: "remove-route", Title: "remove the model route; agents run without a model"}}
+	case found.Reason == "provider-model", found.Reason == "provider-endpoint":
+		return nil // another model or endpoint is the user's to choose
+	case found.Reason == "provider-credential" && i.key().Empty():
+		return nil // the stored key was refused, and there is no other
 	}
 	return []Action{{ID: "set-route", Title: fmt.Sprintf("check provider %s, store its credential, and let model %s answer", i.want.Provider, i.want.Model)}}
+}
+
+func (i *inferenceLayer) key() credential.Secret {
+	if i.want.Key == nil {
+		return credential.Secret{}
+	}
+	return i.want.Key()
 }
 
 func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) error {
@@ -131,7 +147,7 @@ func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) e
 	default:
 		return noSuchAction(i, do)
 	}
-	r := inference.Route{Provider: i.want.Provider, Type: i.want.Provider, BaseURL: i.baseURL(), Model: i.want.Model, Key: i.want.Key()}
+	r := inference.Route{Provider: i.want.Provider, Type: i.want.Provider, BaseURL: i.baseURL(), Model: i.want.Model, Key: i.key()}
 	stored, there, err := c.Route(ctx)
 	if err != nil {
 		return err
@@ -140,6 +156,13 @@ func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) e
 		// The credential is stored already; the gateway checks the new model with it.
 		report("the stored credential is used again")
 		return c.SetRoute(ctx, r.Provider, r.Model)
+	}
+	if r.Key.Empty() && !there {
+		// An earlier run may have stored the provider and ended before the route.
+		err := c.SetRoute(ctx, r.Provider, r.Model)
+		if p, _ := advisory.Of(err); err == nil || !errors.Is(err, gateway.ErrNotFound) && (p == nil || p.ID != "provider-missing") {
+			return err
+		}
 	}
 	report("asking " + r.Provider)
 	if check := i.want.Check(ctx, r); check.Class != inference.ClassOK {

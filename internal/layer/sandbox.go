@@ -5,10 +5,12 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 
 	"creel/internal/advisory"
+	"creel/internal/budget"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -93,7 +95,11 @@ const SpecLabel = "creel.dev/spec"
 
 // NewWantedSandbox labels spec with its digest.
 func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (WantedSandbox, error) {
-	content, err := json.Marshal(spec)
+	// Where the dashboard's listener is belongs to the dashboard's layer: it moves
+	// without the sandbox noticing.
+	digested := spec
+	digested.Dashboard.Port, digested.Dashboard.PortExplicit, digested.Dashboard.Bind = 0, false, ""
+	content, err := json.Marshal(digested)
 	if err != nil {
 		return WantedSandbox{}, fmt.Errorf("digest of sandbox %s: %w", name, err)
 	}
@@ -109,14 +115,16 @@ func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (Wa
 
 // differs says what of the recorded sandbox is not as wanted; "" when all is.
 func (s *sandboxLayer) differs(in gateway.Inspection) string {
-	if in.Labels[SpecLabel] == s.want.Spec.Labels[SpecLabel] {
+	have := in.Labels[SpecLabel]
+	switch {
+	case have != "" && have == s.want.Spec.Labels[SpecLabel]:
 		return ""
-	}
-	if in.Agent != s.want.Spec.Agent {
-		return fmt.Sprintf("sandbox %s runs agent %s, %s is wanted", s.want.Name, in.Agent, s.want.Spec.Agent)
-	}
-	if want, have := s.want.Spec.Dashboard, in.Dashboard; want.PortExplicit && have.Port != 0 && want.Port != have.Port {
-		return fmt.Sprintf("the dashboard of sandbox %s is on port %d, %d is wanted", s.want.Name, have.Port, want.Port)
+	case in.Agent != s.want.Spec.Agent:
+		return fmt.Sprintf("sandbox %s runs agent %s, %s is wanted", s.want.Name, orElse(in.Agent, "(none)"), s.want.Spec.Agent)
+	case in.PolicyDeclared != "" && in.PolicyDeclared != s.want.Spec.PolicyHash:
+		return fmt.Sprintf("sandbox %s has policy %s, %s is wanted", s.want.Name, short(in.PolicyDeclared), short(s.want.Spec.PolicyHash))
+	case have == "":
+		return "" // it carries no digest: what cannot be compared does not differ
 	}
 	return fmt.Sprintf("sandbox %s was made from another specification than the one wanted now", s.want.Name)
 }
@@ -155,6 +163,9 @@ func (s *sandboxLayer) Plan(_ context.Context, found health.Result) []Action {
 	case "sandbox-runs":
 		return []Action{{ID: "stop-sandbox", Title: "stop sandbox " + name, Disturbs: me}}
 	case "sandbox-differs":
+		if s.want.Wanted == sandbox.NotRunning {
+			return []Action{{ID: "update-sandbox", Title: "change sandbox " + name + "; it stays stopped", Disturbs: me}}
+		}
 		return []Action{{ID: "update-sandbox", Title: "change sandbox " + name + " and restart its agent; the workspace stays", Disturbs: me}}
 	case "sandbox-not-ready", "sandbox-not-connected":
 		return []Action{{ID: "await-sandbox", Title: "wait for sandbox " + name}}
@@ -167,24 +178,20 @@ func (s *sandboxLayer) Mend(ctx context.Context, do Action, report Progress) (er
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if refreshErr := s.session.Refresh(false); err == nil {
-			err = refreshErr
-		}
-	}()
+	stopped := s.want.Wanted == sandbox.NotRunning
 	switch do.ID {
 	case "create-sandbox":
 		_, err = c.CreateSandbox(ctx, s.want.Name, s.want.Spec)
+		if errors.Is(err, gateway.ErrAlreadyExists) {
+			report("it exists by now")
+			err = nil // what it is like, the next inspection finds
+		}
 	case "start-sandbox":
 		err = c.StartSandbox(ctx, s.want.Name)
 	case "stop-sandbox":
 		return c.StopSandbox(ctx, s.want.Name)
 	case "update-sandbox":
-		updater, can := c.(gateway.Updater)
-		if !can {
-			return advisory.New("sandbox-differs", "this gateway cannot change a sandbox in place", nil)
-		}
-		if err = updater.UpdateSandbox(ctx, s.want.Name, s.want.Spec); err == nil {
+		if err = update(ctx, s.session, s.want); err == nil && !stopped {
 			err = restart(ctx, c, s.want.Name)
 		}
 	case "restart-sandbox":
@@ -196,6 +203,11 @@ func (s *sandboxLayer) Mend(ctx context.Context, do Action, report Progress) (er
 	if err != nil {
 		return err
 	}
+	if stopped {
+		return c.StopSandbox(ctx, s.want.Name)
+	}
+	ctx, cancel := budget.Context(ctx, budget.SandboxReady, "wait until sandbox "+s.want.Name+" is ready")
+	defer cancel()
 	in, err := c.WaitSandbox(ctx, s.want.Name, gateway.Progress(report))
 	switch {
 	case err != nil:
@@ -204,6 +216,19 @@ func (s *sandboxLayer) Mend(ctx context.Context, do Action, report Progress) (er
 		return advisory.New("sandbox-error", fmt.Sprintf("sandbox %s is in phase %s", s.want.Name, in.Phase), fmt.Errorf("%s", orElse(in.Message, "no reason was given")))
 	}
 	return nil
+}
+
+// update replaces what the sandbox should be; its workspace stays.
+func update(ctx context.Context, session *Session, want WantedSandbox) error {
+	c, err := session.Client(ctx)
+	if err != nil {
+		return err
+	}
+	updater, can := c.(gateway.Updater)
+	if !can {
+		return advisory.New("sandbox-differs", "this gateway cannot change a sandbox in place", nil)
+	}
+	return updater.UpdateSandbox(ctx, want.Name, want.Spec)
 }
 
 func restart(ctx context.Context, c gateway.Client, name string) error {

@@ -19,6 +19,7 @@ import (
 // layers that do not stand on one another, are inspected at the same time.
 // Results have the order of layers.
 func Inspect(ctx context.Context, layers []layer.Layer) []health.Result {
+	ctx = layer.NewRound(ctx)
 	results := make([]health.Result, len(layers))
 	done := make([]chan struct{}, len(layers))
 	for i := range done {
@@ -50,8 +51,18 @@ func Inspect(ctx context.Context, layers []layer.Layer) []health.Result {
 	return results
 }
 
+// inspect asks one layer. What is not ok has a reason and a message, whatever
+// the layer said.
 func inspect(ctx context.Context, l layer.Layer) health.Result {
 	r := l.Inspect(ctx)
+	if r.Verdict != health.OK {
+		if r.Message == "" {
+			r.Message = "no reason was given"
+		}
+		r.Caveats = nil
+	} else {
+		r.Reason, r.Absent, r.BlockedBy = "", false, ""
+	}
 	r.Layer, r.Subject = string(l.ID()), l.Subject()
 	if r.At.IsZero() {
 		r.At = time.Now()
@@ -83,10 +94,16 @@ func standsOn(upper, lower layer.Layer) bool {
 	if !slices.Contains(foundations(upper.ID()), lower.ID()) {
 		return false
 	}
-	if strings.HasPrefix(lower.Subject(), "sandbox/") {
-		return lower.Subject() == upper.Subject()
+	return scope(lower) == "" || scope(lower) == scope(upper)
+}
+
+// scope is the sandbox that a layer belongs to; "" for the gateway's own.
+func scope(l layer.Layer) string {
+	name, _ := strings.CutPrefix(l.Subject(), "sandbox/")
+	if name == l.Subject() {
+		return ""
 	}
-	return true
+	return name
 }
 
 func blocked(l layer.Layer, by health.Result) health.Result {
@@ -107,13 +124,30 @@ func describe(subject, layerID string) string {
 	return subject
 }
 
-// Plan lists what mending the layers would do, lowest first.
+// Plan lists what mending the layers would do, lowest first: exactly what Walk
+// goes through, as far as it can be told now. Nothing is planned for what is
+// unknown, nor above a layer that cannot be mended.
 func Plan(ctx context.Context, layers []layer.Layer, found []health.Result) []layer.Action {
 	actions := []layer.Action{}
+	stuck := map[string]bool{} // by scope; "" sticks everything above
 	for i, l := range layers {
-		if found[i].Verdict != health.OK {
-			actions = append(actions, l.Plan(ctx, found[i])...)
+		r := found[i]
+		if r.Verdict == health.OK || stuck[""] || stuck[scope(l)] {
+			continue
+		}
+		if r.Verdict == health.Unknown && r.BlockedBy == "" {
+			stuck[scope(l)] = stuck[scope(l)] || !beside(l.ID())
+			continue
+		}
+		planned := l.Plan(ctx, r)
+		actions = append(actions, planned...)
+		if len(planned) == 0 && r.Verdict == health.Failed {
+			stuck[scope(l)] = true
 		}
 	}
 	return actions
 }
+
+// beside reports that nothing stands on the layers of this id: when one of them
+// is unknown, the walk goes on with the others.
+func beside(id layer.ID) bool { return id == layer.Registration || id == layer.Inference }

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 	"time"
 
 	"creel/internal/advisory"
@@ -50,10 +52,13 @@ type Entry struct {
 // It explains a run; it never decides anything.
 type Journal struct {
 	path  string
-	file  *os.File
-	seq   int64
 	after func(Entry)
 	now   func() time.Time
+
+	mu   sync.Mutex
+	file *os.File
+	seq  int64
+	size int64 // of the whole entries
 }
 
 // ReadJournal returns the entries of the journal at path, oldest first. A torn
@@ -83,7 +88,11 @@ func parseJournal(path string, content []byte) (entries []Entry, good int, err e
 		raw := content[good : good+end]
 		last := good+end+1 == len(content)
 		var e Entry
-		switch err := json.Unmarshal(raw, &e); {
+		err := json.Unmarshal(raw, &e)
+		if err == nil && (e.Version < 1 || e.Kind == "" || e.Run == "") {
+			err = errors.New("version, kind or run is missing")
+		}
+		switch {
 		case err != nil && last:
 			return entries, good, nil
 		case err != nil:
@@ -114,7 +123,7 @@ func OpenJournal(path string, after func(Entry)) (*Journal, error) {
 		if err := os.Rename(path, path+".corrupt"); err != nil {
 			return nil, unwritable(err)
 		}
-		entries, good, content = nil, 0, nil
+		entries, good = nil, 0
 	} else if err != nil {
 		return nil, err
 	}
@@ -123,26 +132,29 @@ func OpenJournal(path string, after func(Entry)) (*Journal, error) {
 		if err := state.WriteFile(path, encode(kept), state.FileMode); err != nil {
 			return nil, unwritable(err)
 		}
-		good, content = len(encode(kept)), nil
+		good = len(encode(kept))
 	}
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, state.FileMode)
 	if err != nil {
 		return nil, unwritable(err)
 	}
-	if len(content) > good {
-		err = f.Truncate(int64(good))
-	}
-	if err == nil {
-		_, err = f.Seek(int64(good), 0)
-	}
-	if err != nil {
+	j := &Journal{path: path, file: f, after: after, now: time.Now, size: int64(good)}
+	if err := errors.Join(j.rewind(), state.SyncDir(filepath.Dir(path))); err != nil {
 		return nil, errors.Join(unwritable(err), f.Close())
 	}
-	j := &Journal{path: path, file: f, after: after, now: time.Now}
 	if n := len(entries); n > 0 {
 		j.seq = entries[n-1].Seq
 	}
 	return j, nil
+}
+
+// rewind cuts off what follows the last whole entry.
+func (j *Journal) rewind() error {
+	if err := j.file.Truncate(j.size); err != nil {
+		return err
+	}
+	_, err := j.file.Seek(j.size, io.SeekStart)
+	return err
 }
 
 // lastRuns keeps whole runs from the end, up to about size bytes and at least
@@ -174,16 +186,21 @@ func encode(entries []Entry) []byte {
 	return b.Bytes()
 }
 
-// Append writes e, numbered and dated, and returns when it is on disk.
+// Append writes e, numbered and dated, and returns when it is on disk. An entry
+// that could not be written whole leaves no trace.
 func (j *Journal) Append(e Entry) error {
-	j.seq++
-	e.Version, e.Seq, e.At = journalVersion, j.seq, j.now().UTC()
-	if _, err := j.file.Write(encode([]Entry{e})); err != nil {
-		return unwritable(err)
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	e.Version, e.Seq, e.At = journalVersion, j.seq+1, j.now().UTC()
+	line := encode([]Entry{e})
+	_, err := j.file.Write(line)
+	if err == nil {
+		err = j.file.Sync()
 	}
-	if err := j.file.Sync(); err != nil {
-		return unwritable(err)
+	if err != nil {
+		return unwritable(errors.Join(err, j.rewind()))
 	}
+	j.seq, j.size = e.Seq, j.size+int64(len(line))
 	if j.after != nil {
 		j.after(e)
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
@@ -26,7 +28,11 @@ type Options struct {
 	Run     string
 	Journal *Journal // nil records nothing
 	Report  Report   // nil reports nothing
-	// Acting is told of each action that is about to be done; nil is fine.
+	// Agree is asked before each action; an error keeps it from being done and
+	// ends the walk. nil agrees.
+	Agree func(ctx context.Context, l layer.Layer, do layer.Action) error
+	// Acting is told of each action that is about to be done; nil is fine. It is
+	// called from one goroutine at a time.
 	Acting func(layer.Layer, layer.Action)
 }
 
@@ -66,12 +72,21 @@ type walk struct {
 	Options
 	began  time.Time
 	layers []layer.Layer
+
+	mu      sync.Mutex // guards Report, Acting, and what follows
+	notOK   []layer.Layer
+	changed bool
 }
 
+// atOnce bounds how many sandboxes are mended at the same time.
+const atOnce = 8
+
 // Walk goes up the layers: each is inspected, mended if it is not ok, and
-// inspected again; it stops at the first that does not become ok. Unknown is
-// never mended. The outcome's results are inspected anew at the end. An error is
-// *NotMended, the journal's, or ctx's.
+// inspected again. It stops at the first that does not become ok, except that
+// sandboxes do not wait for one another, and that a provider or a registration
+// that is merely unknown stops nobody. Unknown is never mended. The outcome's
+// results are inspected anew at the end. An error is *NotMended (several are
+// joined), the journal's, what Agree said, or ctx's.
 func Walk(ctx context.Context, layers []layer.Layer, opts Options) (out Outcome, err error) {
 	if opts.Run == "" {
 		opts.Run = uuid.NewString()
@@ -84,14 +99,8 @@ func Walk(ctx context.Context, layers []layer.Layer, opts Options) (out Outcome,
 	if err := w.record(Entry{Kind: KindRunStarted}); err != nil {
 		return out, err
 	}
-	for i, l := range layers {
-		changed, stepErr := w.step(ctx, i, l)
-		out.Changed = out.Changed || changed
-		if stepErr != nil {
-			err = stepErr
-			break
-		}
-	}
+	err = w.climbAll(ctx)
+	out.Changed = w.changed
 	if ctx.Err() == nil {
 		out.Results = Inspect(ctx, layers)
 		out.Summary = health.Summarize(out.Results)
@@ -104,34 +113,102 @@ func Walk(ctx context.Context, layers []layer.Layer, opts Options) (out Outcome,
 	return out, errors.Join(err, w.record(end))
 }
 
+// climbAll walks the gateway's own layers and then all sandboxes side by side.
+func (w *walk) climbAll(ctx context.Context) error {
+	var order []string
+	chains := map[string][]int{}
+	for i, l := range w.layers {
+		s := scope(l)
+		if _, seen := chains[s]; !seen && s != "" {
+			order = append(order, s)
+		}
+		chains[s] = append(chains[s], i)
+	}
+	goOn, err := w.climb(ctx, chains[""])
+	if !goOn {
+		return err
+	}
+	errs := make([]error, len(order))
+	slots := make(chan struct{}, atOnce)
+	var wait sync.WaitGroup
+	for i, name := range order {
+		wait.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			_, errs[i] = w.climb(ctx, chains[name])
+		})
+	}
+	wait.Wait()
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
+	return errors.Join(append([]error{err}, errs...)...)
+}
+
+// climb walks layers, lowest first. goOn is false when nothing above them may be
+// touched.
+func (w *walk) climb(ctx context.Context, steps []int) (goOn bool, err error) {
+	for _, i := range steps {
+		l := w.layers[i]
+		if w.standsOnNotOK(l) {
+			continue
+		}
+		stepErr := w.step(ctx, i, l)
+		if stepErr == nil {
+			continue
+		}
+		var notMended *NotMended
+		if !beside(l.ID()) || !errors.As(stepErr, &notMended) || notMended.Cause != nil || notMended.Result.Verdict != health.Unknown {
+			return false, errors.Join(err, stepErr)
+		}
+		err = errors.Join(err, stepErr)
+		w.mu.Lock()
+		w.notOK = append(w.notOK, l)
+		w.mu.Unlock()
+	}
+	return true, err
+}
+
+func (w *walk) standsOnNotOK(l layer.Layer) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.ContainsFunc(w.notOK, func(lower layer.Layer) bool { return standsOn(l, lower) })
+}
+
 // step brings one layer to ok or says why not.
-func (w *walk) step(ctx context.Context, i int, l layer.Layer) (changed bool, err error) {
+func (w *walk) step(ctx context.Context, i int, l layer.Layer) error {
+	if ctx.Err() != nil {
+		return interrupted(ctx)
+	}
 	began := time.Now()
 	e := Event{N: i + 1, Of: len(w.layers), Layer: string(l.ID()), Subject: l.Subject(), Title: l.Title()}
 	started := e
 	started.Type = StepStarted
 	w.emit(started)
 
-	found := inspect(ctx, l)
+	found := w.look(ctx, e, l, began)
+	changed := false
 	var cause error
+	var before []string
 	for round := 0; found.Verdict == health.Failed && round < maxRounds && ctx.Err() == nil; round++ {
 		actions := l.Plan(ctx, found)
-		if len(actions) == 0 {
-			break
+		ids := identify(found, actions)
+		if len(actions) == 0 || slices.Equal(ids, before) {
+			break // nothing can be done, or it was done and did not help
 		}
+		before = ids
 		for _, do := range actions {
 			if cause = w.mend(ctx, e, l, do, began); cause != nil {
 				break
 			}
 			changed = true
 		}
+		if ctx.Err() == nil {
+			found = w.look(ctx, e, l, began)
+		}
 		if cause != nil {
 			break
 		}
-		found = inspect(ctx, l)
-	}
-	if cause != nil && ctx.Err() == nil {
-		found = inspect(ctx, l)
 	}
 	ended := e
 	ended.Type, ended.Message, ended.Changed, ended.Elapsed = StepEnded, found.Message, changed, time.Since(began).Milliseconds()
@@ -143,23 +220,51 @@ func (w *walk) step(ctx context.Context, i int, l layer.Layer) (changed bool, er
 		ended.Verdict, ended.Message, ended.Reason = health.Failed.String(), cause.Error(), reasonOf(cause)
 	}
 	w.emit(ended)
+	w.mu.Lock()
+	w.changed = w.changed || changed
+	w.mu.Unlock()
 	switch {
 	case ctx.Err() != nil:
-		return changed, context.Cause(ctx)
+		return interrupted(ctx)
 	case cause != nil || found.Verdict != health.OK:
-		return changed, &NotMended{Title: l.Title(), Result: found, Cause: cause}
+		return &NotMended{Title: l.Title(), Result: found, Cause: cause}
 	}
-	return changed, nil
+	return nil
+}
+
+// identify tells a round of mending from the one before.
+func identify(found health.Result, actions []layer.Action) []string {
+	ids := []string{found.Reason}
+	for _, a := range actions {
+		ids = append(ids, a.ID)
+	}
+	return ids
+}
+
+// look inspects a layer; a long look is heard of.
+func (w *walk) look(ctx context.Context, step Event, l layer.Layer, began time.Time) (found health.Result) {
+	_ = w.watched(step, began, func(layer.Progress) error {
+		found = inspect(ctx, l)
+		return nil
+	})
+	return found
 }
 
 // mend does one action with its intent and outcome in the journal.
 func (w *walk) mend(ctx context.Context, step Event, l layer.Layer, do layer.Action, began time.Time) error {
+	if w.Agree != nil {
+		if err := w.Agree(ctx, l, do); err != nil {
+			return err
+		}
+	}
 	entry := Entry{Kind: KindIntent, Layer: string(l.ID()), Subject: l.Subject(), Action: do.ID}
 	if err := w.record(entry); err != nil {
 		return err
 	}
 	if w.Acting != nil {
+		w.mu.Lock()
 		w.Acting(l, do)
+		w.mu.Unlock()
 	}
 	err := w.watched(step, began, func(progress layer.Progress) error {
 		progress(do.Title)
@@ -172,14 +277,19 @@ func (w *walk) mend(ctx context.Context, step Event, l layer.Layer, do layer.Act
 	return errors.Join(err, w.record(entry))
 }
 
-// watched runs work and reports its progress, with a heartbeat while it is silent.
-// All events come from this goroutine.
+// watched runs work and reports its progress, with a heartbeat while it goes on.
+// Progress that comes after work has returned is dropped.
 func (w *walk) watched(step Event, began time.Time, work func(layer.Progress) error) error {
-	messages, ended := make(chan string, 16), make(chan error, 1)
+	messages, ended := make(chan string), make(chan struct{})
+	var err error
 	go func() {
-		err := work(func(m string) { messages <- m })
-		close(messages)
-		ended <- err
+		defer close(ended)
+		err = work(func(m string) {
+			select {
+			case messages <- m:
+			case <-ended:
+			}
+		})
 	}()
 	beat := time.NewTicker(heartbeatEvery)
 	defer beat.Stop()
@@ -191,18 +301,28 @@ func (w *walk) watched(step Event, began time.Time, work func(layer.Progress) er
 	}
 	for {
 		select {
-		case m, more := <-messages:
-			if !more {
-				return <-ended
-			}
+		case m := <-messages:
 			if m != last {
 				last = m
 				say(Progressed, m)
 			}
 		case <-beat.C:
 			say(Heartbeat, last)
+		case <-ended:
+			return err
 		}
 	}
+}
+
+// interrupted is the error of a walk whose context ended. It is always
+// context.Canceled or context.DeadlineExceeded, and says what ended it when that
+// is known.
+func interrupted(ctx context.Context) error {
+	err, cause := ctx.Err(), context.Cause(ctx)
+	if cause == nil || errors.Is(cause, err) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", err, cause)
 }
 
 func (w *walk) record(e Entry) error {
@@ -214,6 +334,8 @@ func (w *walk) record(e Entry) error {
 }
 
 func (w *walk) emit(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	e.At, e.Run = time.Now().UTC(), w.Run
 	w.Report(e)
 }
