@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"creel/internal/advisory"
 	"creel/internal/cli/ui"
@@ -25,7 +26,7 @@ func (a *app) confirm(ctx context.Context, question string, yes bool) error {
 		return nil
 	}
 	if !a.Streams.Interactive {
-		return usage("confirmation-needed", fmt.Sprintf("%q cannot be asked without a terminal; --yes answers it", question))
+		return usage("confirmation-needed", fmt.Sprintf("%q cannot be asked without a terminal; --yes answers it", question), a.again("--yes"))
 	}
 	agreed, err := a.prompter().Confirm(ctx, question)
 	switch {
@@ -38,6 +39,25 @@ func (a *app) confirm(ctx context.Context, question string, yes bool) error {
 		return declined()
 	}
 	return nil
+}
+
+// again is this command line with one more flag, for a hint. A word that a shell
+// would read differently is left for the user to repeat.
+func (a *app) again(flag string) string {
+	plain := func(word string) bool {
+		return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
+	}
+	words := []string{"creel"}
+	for i, word := range a.args {
+		if word == "--" {
+			return strings.Join(append(append(words, flag), a.args[i:]...), " ")
+		}
+		if !plain(word) {
+			return strings.Join(append(words, flag), " ")
+		}
+		words = append(words, word)
+	}
+	return strings.Join(append(words, flag), " ")
 }
 
 func declined() error {

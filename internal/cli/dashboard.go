@@ -59,7 +59,7 @@ showing it.`,
 	f.BoolVar(&o.open, "open", false, "open it in a browser, signed in")
 	f.BoolVar(&o.showToken, "show-token", false, "print the URL with its token: whoever has it can use the agent")
 	jsonFlag(cmd, &o.json)
-	cmd.MarkFlagsMutuallyExclusive("json", "show-token")
+	exclusive(cmd, "json", "show-token")
 	return cmd
 }
 

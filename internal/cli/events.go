@@ -3,6 +3,8 @@ package cli
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"creel/internal/cli/ui"
@@ -17,33 +19,82 @@ type renderer struct {
 	progress *ui.Progress
 	plan     bool // only the plan is wanted
 	last     []health.Result
+
+	shown   int                    // number of the step whose heading was printed last
+	waiting map[int][]ladder.Event // events of later steps, which run at the same time
 }
 
 func (a *app) newRenderer(planOnly bool) *renderer {
 	return &renderer{app: a, progress: ui.NewProgress(a.Streams), plan: planOnly}
 }
 
-// text shows events to a person.
+// text shows events to a person. Steps of different sandboxes run at the same
+// time; they are shown one after the other, in the order of their numbers.
 func (r *renderer) text(e ladder.Event) {
-	p := r.progress
 	switch e.Type {
 	case ladder.Planned:
 		r.planned(e)
 	case ladder.Resumed:
-		p.Line(e.Message)
-	case ladder.StepStarted:
-		p.Step(e.N, e.Of, stepTitle(e))
-	case ladder.Progressed:
-		p.Wait(e.Message)
-	case ladder.StepEnded:
-		p.End(ui.MarkOf(e.Verdict), e.Message)
+		r.progress.Line(e.Message)
+	case ladder.StepStarted, ladder.Progressed, ladder.StepEnded:
+		if r.waiting == nil {
+			r.waiting = map[int][]ladder.Event{}
+		}
+		r.waiting[e.N] = append(r.waiting[e.N], e)
+		r.catchUp()
 	case ladder.Summarized:
-		p.Close()
 		r.last = normal(e.Results)
+		r.flush()
 	case ladder.RunEnded:
-		p.Close()
+		r.flush()
 	}
 	// Heartbeats come from Progress, which also knows when it rewrites a line.
+}
+
+// catchUp shows what is known of the step that is on screen, and goes on to the
+// next ones as steps end.
+func (r *renderer) catchUp() {
+	next := max(r.shown, 1)
+	for {
+		events := r.waiting[next]
+		delete(r.waiting, next)
+		ended := false
+		for _, e := range events {
+			ended = r.step(e) || ended
+		}
+		if !ended {
+			return
+		}
+		next++
+		r.shown = next
+	}
+}
+
+// flush shows what is left: steps above one that never ended.
+func (r *renderer) flush() {
+	for _, n := range slices.Sorted(maps.Keys(r.waiting)) {
+		for _, e := range r.waiting[n] {
+			r.step(e)
+		}
+		r.progress.Close()
+	}
+	r.waiting = nil
+	r.progress.Close()
+}
+
+// step shows one event and reports whether its step ended with it.
+func (r *renderer) step(e ladder.Event) bool {
+	switch e.Type {
+	case ladder.StepStarted:
+		r.progress.Close()
+		r.progress.Step(e.N, e.Of, e.Title)
+	case ladder.Progressed:
+		r.progress.Wait(e.Message)
+	case ladder.StepEnded:
+		r.progress.End(ui.MarkOf(e.Verdict), e.Message)
+		return true
+	}
+	return false
 }
 
 // jsonl writes one event a line.
@@ -54,13 +105,6 @@ func (r *renderer) jsonl(e ladder.Event) {
 	e.Results = normal(e.Results)
 	// Whoever reads a closed pipe is gone; the run itself goes on to its end.
 	_ = encoder.Encode(e)
-}
-
-func stepTitle(e ladder.Event) string {
-	if s, isSandbox := strings.CutPrefix(e.Subject, "sandbox/"); isSandbox {
-		return e.Title + " " + s
-	}
-	return e.Title
 }
 
 // planned shows what will be done and whom it disturbs: as talk before it is

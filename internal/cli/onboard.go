@@ -86,7 +86,7 @@ needs --yes.`,
 	f.BoolVar(&o.nonInteractive, "non-interactive", false, "never ask (CREEL_NON_INTERACTIVE, NEMOCLAW_NON_INTERACTIVE)")
 	runFlags(f, &o.runOptions)
 	f.BoolVar(&o.plan, "plan", false, "only show what would be done")
-	cmd.MarkFlagsMutuallyExclusive("resume", "fresh")
+	exclusive(cmd, "resume", "fresh")
 	complete(cmd)
 	return cmd
 }

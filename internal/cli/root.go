@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -21,12 +21,8 @@ const DefaultGateway = "creel"
 // Main runs one command line and returns its exit code. ctx ends with the first
 // interrupt.
 func Main(ctx context.Context, args []string, deps Deps) int {
-	a := &app{Deps: deps}
-	root := NewRoot(a.Deps)
-	return a.execute(ctx, root, args)
-}
-
-func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) int {
+	a := &app{Deps: deps, args: args}
+	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetOut(a.Streams.Out)
 	root.SetErr(a.Streams.Err)
@@ -52,7 +48,10 @@ func (a *app) execute(ctx context.Context, root *cobra.Command, args []string) i
 // explain gives an advisory to errors of contracts that cannot name one.
 func explain(err error) error {
 	var notDirectory *state.NotDirectory
+	_, explained := advisory.Of(err)
 	switch {
+	case explained:
+		return err
 	case errors.As(err, &notDirectory):
 		return usageCause("home-invalid", err)
 	case isCobraUsage(err):
@@ -61,22 +60,25 @@ func explain(err error) error {
 	return busyProblem(err)
 }
 
-// isCobraUsage recognises the one usage error that cobra returns without a hook:
-// an unknown command.
+// isCobraUsage recognises the usage errors that cobra returns without a hook and
+// without a type.
 func isCobraUsage(err error) bool {
-	return strings.HasPrefix(err.Error(), "unknown command ")
+	return slices.ContainsFunc([]string{"unknown command ", "required flag(s) "},
+		func(prefix string) bool { return strings.HasPrefix(err.Error(), prefix) })
 }
 
 // app is what a command works with: the dependencies and the global flags.
 type app struct {
 	Deps
+	args        []string // the command line
 	gatewayFlag string
 }
 
 // NewRoot builds the command tree. It runs nothing and asks nothing, so that
 // documentation and tests can walk it with zero Deps.
-func NewRoot(deps Deps) *cobra.Command {
-	a := &app{Deps: deps}
+func NewRoot(deps Deps) *cobra.Command { return newRoot(&app{Deps: deps}) }
+
+func newRoot(a *app) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "creel",
 		Short: "Run confined AI agents on this machine",
@@ -92,7 +94,6 @@ it again is how everything is repaired or changed.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return cmd.Help()
 		},
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.before(cmd) },
 	}
 	root.PersistentFlags().StringVar(&a.gatewayFlag, "gateway", "",
 		"name of the gateway (environment CREEL_GATEWAY; default \""+DefaultGateway+"\")")
@@ -103,9 +104,6 @@ it again is how everything is repaired or changed.`,
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
 	}
 	a.addCommands(root)
-	for _, c := range root.Commands() {
-		checkArgs(c)
-	}
 	checkArgs(root)
 	return root
 }
@@ -145,19 +143,24 @@ func asUsage(cmd *cobra.Command, err error) error {
 	return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
 }
 
-// before checks what every command relies on.
-func (a *app) before(cmd *cobra.Command) error {
-	if cmd.Hidden || a.Getenv == nil {
+// exclusive makes it a conflict to give both flags.
+func exclusive(cmd *cobra.Command, one, other string) {
+	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
+			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other),
+				"creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+		}
 		return nil
 	}
-	if err := budget.Check(); err != nil {
-		return usageCause("budget-invalid", err)
-	}
-	return nil
 }
 
 // gatewayName is the gateway meant: --gateway, CREEL_GATEWAY, "creel".
+// Every command that works on a gateway comes by here, so the time budgets that
+// it will use are checked here.
 func (a *app) gatewayName() (string, error) {
+	if err := budget.Check(); err != nil {
+		return "", usageCause("budget-invalid", err)
+	}
 	name := a.gatewayFlag
 	if name == "" {
 		name = a.Getenv("CREEL_GATEWAY")
@@ -197,12 +200,6 @@ func (a *app) lock(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
 // unlock gives a lock back; the error of the work goes first.
 func unlock(l *state.Lock, err *error) {
 	*err = errors.Join(*err, l.Unlock())
-}
-
-// isFile reports whether path exists and is not a directory.
-func isFile(path string) bool {
-	info, err := os.Stat(path)
-	return err == nil && !info.IsDir()
 }
 
 // oneOf is a usage error for a flag whose value is not among the valid ones.

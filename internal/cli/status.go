@@ -65,7 +65,7 @@ changed.`,
 	}
 	jsonFlag(cmd, &o.json)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look again every two seconds until interrupted")
-	cmd.MarkFlagsMutuallyExclusive("json", "watch")
+	exclusive(cmd, "json", "watch")
 	return cmd
 }
 

@@ -22,7 +22,7 @@ func (s Streams) Problem(err error) {
 		return
 	}
 	t := s.ErrTerminal
-	fmt.Fprintf(s.Err, "%s %s\n", t.paint(bold+red, "error:"), Redact(oneLine(err.Error())))
+	fmt.Fprintf(s.Err, "%s %s\n", t.paint(bold+red, "error:"), Redact(indented(err.Error())))
 	for _, p := range problems(err) {
 		a, known := advisory.Lookup(p.ID)
 		if !known {
@@ -86,7 +86,8 @@ func problems(err error) []*advisory.Problem {
 	return found
 }
 
-// oneLine keeps joined errors readable after "error:".
-func oneLine(s string) string {
-	return strings.Join(strings.FieldsFunc(s, func(r rune) bool { return r == '\n' || r == '\r' }), "; ")
+// indented keeps the lines of an error that shows source, or of joined errors,
+// below "error:".
+func indented(s string) string {
+	return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ")
 }

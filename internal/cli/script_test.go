@@ -1,0 +1,70 @@
+package cli
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"creel/internal/cli/ui"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){
+		// creel is the real command line over a world in a file.
+		"creel": func() {
+			ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+			defer stop()
+			w := newWorld(os.Getenv("CREEL_TEST_WORLD"))
+			d := w.deps(os.Getenv)
+			d.Streams = ui.NewStreams(os.Stdin, os.Stdout, os.Stderr, os.Getenv)
+			os.Exit(Main(ctx, os.Args[1:], d))
+		},
+		// world changes it: `world stop`, `world hang`, `world lose NAME`.
+		"world": func() {
+			w := newWorld(os.Getenv("CREEL_TEST_WORLD"))
+			if err := w.tamper(os.Args[1:]); err != nil {
+				panic(err)
+			}
+		},
+	})
+}
+
+// tamper does to the world what a fault would.
+func (w *world) tamper(args []string) error {
+	return w.with(func(s *worldState) error {
+		switch args[0] {
+		case "stop":
+			s.Running = false
+		case "hang":
+			s.Hung = true
+		case "drift":
+			s.Drift = []string{"another build of creel runs"}
+		case "lose":
+			s.Sandboxes = nil
+		case "corrupt-secret":
+			for key := range s.Secrets[args[1]].Data {
+				s.Secrets[args[1]].Data[key] = []byte("garbage")
+			}
+		case "lose-secret":
+			delete(s.Secrets, args[1])
+		}
+		return nil
+	})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("CREEL_HOME", filepath.Join(e.WorkDir, "home"))
+			e.Setenv("CREEL_TEST_WORLD", filepath.Join(e.WorkDir, "world.json"))
+			return nil
+		},
+		RequireUniqueNames: true,
+		ContinueOnError:    true,
+	})
+}

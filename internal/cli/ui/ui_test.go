@@ -1,0 +1,324 @@
+package ui
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/creack/pty"
+	"github.com/google/go-cmp/cmp"
+
+	"creel/internal/advisory"
+	"creel/internal/credential"
+)
+
+var smart = Terminal{TTY: true, Smart: true, Colour: true, UTF8: true, Width: 40}
+
+func environment(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+func TestCapabilities(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		tty  bool
+		env  []string
+		want Terminal
+	}{
+		{"file", false, []string{"TERM", "xterm", "LANG", "C.UTF-8"}, Terminal{UTF8: true, Width: 100}},
+		{"terminal", true, []string{"TERM", "xterm"}, Terminal{TTY: true, Smart: true, Colour: true, Width: 100}},
+		{"dumb", true, []string{"TERM", "dumb"}, Terminal{TTY: true, Width: 100}},
+		{"no TERM", true, nil, Terminal{TTY: true, Width: 100}},
+		{"NO_COLOR", true, []string{"TERM", "xterm", "NO_COLOR", "1"}, Terminal{TTY: true, Smart: true, Width: 100}},
+		{"CI", true, []string{"TERM", "xterm", "CI", "true"}, Terminal{TTY: true, Width: 100}},
+		{"CI off", true, []string{"TERM", "xterm", "CI", "false"}, Terminal{TTY: true, Smart: true, Colour: true, Width: 100}},
+		{"COLUMNS", true, []string{"TERM", "xterm", "COLUMNS", "60"}, Terminal{TTY: true, Smart: true, Colour: true, Width: 60}},
+		{"LC_ALL beats LANG", true, []string{"TERM", "xterm", "LC_ALL", "C", "LANG", "C.UTF-8"}, Terminal{TTY: true, Smart: true, Colour: true, Width: 100}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			if diff := cmp.Diff(c.want, capabilities(c.tty, 100, environment(c.env...))); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestNewStreamsOnATerminal(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skipf("no pseudo terminal: %v", err)
+	}
+	defer func() { _, _ = master.Close(), slave.Close() }()
+	if err := pty.Setsize(slave, &pty.Winsize{Rows: 24, Cols: 77}); err != nil {
+		t.Fatal(err)
+	}
+	s := NewStreams(slave, slave, slave, environment("TERM", "xterm"))
+	if !s.Interactive || s.OutTerminal.Width != 77 || !s.ErrTerminal.Colour {
+		t.Errorf("a terminal is %+v", s)
+	}
+	if s := NewStreams(slave, slave, slave, environment("TERM", "xterm", "CI", "1")); s.Interactive {
+		t.Error("a CI job would be asked")
+	}
+	file, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = file.Close() }()
+	if s := NewStreams(file, slave, slave, environment("TERM", "xterm")); s.Interactive {
+		t.Error("nobody can answer on /dev/null")
+	}
+}
+
+func TestRedact(t *testing.T) {
+	for in, want := range map[string]string{
+		"see https://user:pw@host/x":            "see https://REDACTED@host/x",
+		"http://127.0.0.1:1/#token=abc&x=1":     "http://127.0.0.1:1/#token=REDACTED&x=1",
+		"http://h/?TOKEN=abc":                   "http://h/?TOKEN=REDACTED",
+		"Authorization: Bearer abcdefgh.ijk":    "Authorization: Bearer REDACTED",
+		"key nvapi-abcdefghijkl is bad":         "key REDACTED is bad",
+		"sk-proj-abcdefghijkl":                  "REDACTED",
+		"OPENAI_API_KEY=whatever":               "OPENAI_API_KEY=REDACTED",
+		"AGE-SECRET-KEY-1ABCDEF":                "REDACTED",
+		"sandbox task-force is ready":           "sandbox task-force is ready",
+		"set OPENAI_API_KEY or name a variable": "set OPENAI_API_KEY or name a variable",
+		"https://127.0.0.1:17670 answers":       "https://127.0.0.1:17670 answers",
+		"--credential-env OPENAI_API_KEY":       "--credential-env OPENAI_API_KEY",
+	} {
+		if got := Redact(in); got != want {
+			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+func FuzzRedact(f *testing.F) {
+	f.Add("https://a:b@c", "x")
+	f.Add("#token=", "tokenvalue")
+	f.Fuzz(func(t *testing.T, before, token string) {
+		if len(token) < 8 || strings.ContainsAny(token, " \t\r\n\v\f&\"'<>") || strings.ContainsRune(token, 0x85) || strings.ContainsRune(token, 0xa0) {
+			t.Skip()
+		}
+		if out := Redact("http://h/#token=" + token); strings.Contains(out, token) && !strings.Contains("http://h/#token="+credential.Redacted, token) {
+			t.Errorf("%q stays in %q", token, out)
+		}
+		once := Redact(before)
+		if twice := Redact(once); once != twice {
+			t.Errorf("not stable: %q then %q", once, twice)
+		}
+	})
+}
+
+func TestTable(t *testing.T) {
+	table := Table{Indent: "  ", Header: []string{"NAME", "WHAT", "LAST"}}
+	table.Row("日本", smart.paint(green, "✓ ok"), "x")
+	table.Row("longer name", "plain")
+	var b bytes.Buffer
+	if _, err := table.WriteTo(&b); err != nil {
+		t.Fatal(err)
+	}
+	want := "  NAME         WHAT   LAST\n" +
+		"  日本         \x1b[32m✓ ok\x1b[0m   x\n" +
+		"  longer name  plain\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestVerdictHasAWordEverywhere(t *testing.T) {
+	for mark, want := range map[Mark][2]string{
+		MarkOK: {"✓ ok", "+ ok"}, MarkDegraded: {"! degraded", "! degraded"}, MarkFailed: {"✗ failed", "x failed"},
+		MarkUnknown: {"? unknown", "? unknown"},
+	} {
+		if got := (Terminal{UTF8: true}).Verdict(mark); got != want[0] {
+			t.Errorf("UTF-8: %q, want %q", got, want[0])
+		}
+		if got := (Terminal{}).Verdict(mark); got != want[1] {
+			t.Errorf("ASCII: %q, want %q", got, want[1])
+		}
+	}
+}
+
+func TestProgressPlain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		p := NewProgress(Streams{Err: &b})
+		p.Step(1, 2, "Gateway")
+		p.Wait("starting")
+		p.Wait("starting")
+		time.Sleep(11 * time.Second)
+		synctest.Wait()
+		p.Wait("waiting for https://u:pw@h")
+		p.End(MarkOK, "it runs")
+		p.Step(2, 2, "Sandbox")
+		p.End(MarkFailed, "it does not")
+		p.Close()
+		want := "[1/2] Gateway\n" +
+			"  starting...\n" +
+			"  still: starting (5 s)\n" +
+			"  still: starting (10 s)\n" +
+			"  waiting for https://REDACTED@h...\n" +
+			"  + it runs (11 s)\n" +
+			"[2/2] Sandbox\n" +
+			"  x failed it does not\n"
+		if diff := cmp.Diff(want, b.String()); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestProgressSmart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var b bytes.Buffer
+		p := NewProgress(Streams{Err: &b, ErrTerminal: smart})
+		p.Step(1, 1, "Gateway")
+		p.Wait("starting")
+		time.Sleep(frameEvery)
+		synctest.Wait()
+		p.Line("a line of its own")
+		time.Sleep(8 * frameEvery)
+		synctest.Wait()
+		b.Reset()
+		time.Sleep(frameEvery)
+		synctest.Wait()
+		if want := "\r\x1b[K  ⠋ starting (1 s)"; b.String() != want {
+			t.Errorf("after more than a second: %q, want %q", b.String(), want)
+		}
+		p.Wait("a message that is longer than the terminal is wide")
+		live := b.String()[strings.LastIndex(b.String(), "\x1b[K")+3:]
+		if want := "  ⠋ a message that is longer than the…"; !strings.HasPrefix(live, want[:20]) || len([]rune(live)) > 40 {
+			t.Errorf("the live line is not cut to the width: %q", live)
+		}
+		b.Reset()
+		p.End(MarkOK, "it runs")
+		if want := "\r\x1b[K  \x1b[32m✓\x1b[0m it runs\x1b[2m (1 s)\x1b[0m\n"; b.String() != want {
+			t.Errorf("the end is %q, want %q", b.String(), want)
+		}
+		p.Close()
+	})
+}
+
+func TestSeconds(t *testing.T) {
+	for d, want := range map[time.Duration]string{
+		1400 * time.Millisecond: "1 s", 59 * time.Second: "59 s", time.Minute: "1 min 0 s", 80 * time.Second: "1 min 20 s",
+	} {
+		if got := seconds(d); got != strings.TrimSuffix(want, " 0 s") {
+			t.Errorf("seconds(%s) = %q", d, got)
+		}
+	}
+}
+
+func TestProblem(t *testing.T) {
+	var b bytes.Buffer
+	s := Streams{Err: &b}
+	inner := advisory.New("usage", "hidden inside", nil)
+	err := fmt.Errorf("start: %w", errors.Join(
+		advisory.New("name-invalid", "first", inner),
+		advisory.New("no-such-id", "second", nil, "creel list"),
+	))
+	s.Problem(err)
+	first, _ := advisory.Lookup("name-invalid")
+	want := "error: start: first: hidden inside\n  second\n" +
+		"name-invalid: " + first.Title + "\n  " + first.Reason + "\n" +
+		"no-such-id\n" +
+		"next:\n  " + first.Commands[0] + "\n  creel list\n"
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	b.Reset()
+	s.Problem(nil)
+	if b.Len() > 0 {
+		t.Errorf("nothing went wrong, and it says %q", b.String())
+	}
+	s.Problem(errors.New("dial https://user:canary@host: refused"))
+	if strings.Contains(b.String(), "canary") {
+		t.Errorf("a secret is printed: %q", b.String())
+	}
+}
+
+func TestJSONIsOneDocument(t *testing.T) {
+	var b bytes.Buffer
+	if err := (Streams{Out: &b}).JSON(map[string]string{"a": "<b>&"}); err != nil {
+		t.Fatal(err)
+	}
+	if want := "{\n  \"a\": \"<b>&\"\n}\n"; b.String() != want {
+		t.Errorf("%q, want %q", b.String(), want)
+	}
+}
+
+func TestScripted(t *testing.T) {
+	ctx := context.Background()
+	p := &Scripted{Answers: []Answer{{Question: "Go?", Reply: "yes"}, {Reply: "b"}, {Reply: "c"}, {Reply: "bad"}, {Reply: "s"}}}
+	if yes, err := p.Confirm(ctx, "Go?"); !yes || err != nil {
+		t.Error(yes, err)
+	}
+	choices := []Choice{{Value: "a"}, {Value: "b"}}
+	if got, err := p.Choose(ctx, "Which?", choices, "a"); got != "b" || err != nil {
+		t.Error(got, err)
+	}
+	if _, err := p.Choose(ctx, "Which?", choices, "a"); err == nil {
+		t.Error("an answer that was not offered is accepted")
+	}
+	if _, err := p.Text(ctx, "What?", "", func(string) error { return errors.New("no") }); err == nil {
+		t.Error("an answer that the check refuses is accepted")
+	}
+	if got, err := p.Secret(ctx, "Key?"); got.Reveal() != "s" || err != nil {
+		t.Error(err)
+	}
+	if _, err := p.Confirm(ctx, "Surprise?"); err == nil {
+		t.Error("a question that nobody expected is answered")
+	}
+	if diff := cmp.Diff([]string{"Go?", "Which?", "Which?", "What?", "Key?", "Surprise?"}, p.Asked); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// The real prompter is driven through a pseudo terminal, as a person would.
+func TestPrompterOnATerminal(t *testing.T) {
+	master, slave, err := pty.Open()
+	if err != nil {
+		t.Skipf("no pseudo terminal: %v", err)
+	}
+	defer func() { _, _ = master.Close(), slave.Close() }()
+	// What is written must be read, or the terminal's buffer fills.
+	shown := make(chan string, 1)
+	go func() {
+		var b strings.Builder
+		buffer := make([]byte, 4096)
+		for {
+			n, err := master.Read(buffer)
+			b.Write(buffer[:n])
+			if err != nil {
+				shown <- b.String()
+				return
+			}
+		}
+	}()
+	// A dumb terminal gets plain questions.
+	s := Streams{In: slave, Err: slave, ErrTerminal: Terminal{TTY: true}, Interactive: true}
+	if _, err := master.WriteString("y\n"); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	yes, err := NewPrompter(s).Confirm(ctx, "Go ahead?")
+	if err != nil || !yes {
+		t.Errorf("Confirm = %v, %v", yes, err)
+	}
+	_ = slave.Close()
+	_ = master.Close()
+	if text := <-shown; !strings.Contains(text, "Go ahead?") {
+		t.Errorf("the question was not shown: %q", text)
+	}
+}

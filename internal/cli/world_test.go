@@ -1,0 +1,437 @@
+package cli
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/bundle"
+	"creel/internal/credential"
+	"creel/internal/desired"
+	"creel/internal/gateway"
+	"creel/internal/health"
+	"creel/internal/inference"
+	"creel/internal/layer"
+	"creel/internal/sandbox"
+	"creel/internal/state"
+)
+
+// world is a gateway with its sandboxes that lives in one file, so that several
+// processes of one test see the same. It refuses what a real one refuses.
+type world struct {
+	path string
+	mu   *sync.Mutex
+}
+
+type worldState struct {
+	Running   bool
+	Hung      bool // accepts, never answers
+	Drift     []string
+	Sandboxes []gateway.Inspection
+	Specs     map[string]sandbox.Spec
+	Provider  string
+	BaseURL   string
+	Model     string
+	KeyStored bool
+	HasRoute  bool
+	Secrets   map[string]bundle.Secret
+	Calls     map[string]int
+}
+
+func (s worldState) route() inference.Route {
+	return inference.Route{Provider: s.Provider, Type: s.Provider, BaseURL: s.BaseURL, Model: s.Model}
+}
+
+const dashboardToken = "canary-dashboard-token"
+
+func newWorld(path string) *world { return &world{path: path, mu: &sync.Mutex{}} }
+
+func (w *world) with(change func(*worldState) error) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := worldState{Specs: map[string]sandbox.Spec{}, Secrets: map[string]bundle.Secret{}, Calls: map[string]int{}}
+	b, err := os.ReadFile(w.path)
+	if err == nil {
+		err = json.Unmarshal(b, &s)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	before, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	result := change(&s)
+	after, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	if string(before) == string(after) {
+		return result // looking changes nothing on disk
+	}
+	return errors.Join(result, os.WriteFile(w.path, after, 0o600))
+}
+
+func (w *world) get() (out worldState) {
+	if err := w.with(func(s *worldState) error { out = *s; return nil }); err != nil {
+		panic(err)
+	}
+	return out
+}
+
+// deps are the dependencies of a program in this world.
+func (w *world) deps(getenv func(string) string) Deps {
+	roots := func() (state.Roots, error) { return state.RootsFrom(getenv) }
+	runtime := func(string) (gateway.Runtime, error) { return worldRuntime{w}, nil }
+	return Deps{
+		Getenv: getenv, Build: Build{Version: "1.2.3", ID: "abc"}, Roots: roots, Runtime: runtime,
+		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
+			return w.layers(d, scope)
+		},
+		ProbeDashboard: w.probe,
+		OpenBrowser: func(context.Context, string) error {
+			return advisory.New("browser-missing", "no program to open a browser was found", nil)
+		},
+		Destroy: func(_ context.Context, _, name string, report gateway.Progress) (existed bool, err error) {
+			report("removing")
+			err = w.with(func(s *worldState) error {
+				before := len(s.Sandboxes)
+				s.Sandboxes = slices.DeleteFunc(s.Sandboxes, func(i gateway.Inspection) bool { return i.Name == name })
+				existed = len(s.Sandboxes) < before
+				return nil
+			})
+			return existed, err
+		},
+		Uninstall: func(_ context.Context, name string, plan bool, _ gateway.Progress) (Removal, error) {
+			r, err := roots()
+			if err != nil {
+				return Removal{}, err
+			}
+			g := r.Gateway(name)
+			removal := Removal{}
+			for _, p := range []string{g.Dir(), g.Desired()} {
+				if !isAbsent(p) {
+					removal.Paths = append(removal.Paths, p)
+				}
+			}
+			for _, i := range w.get().Sandboxes {
+				removal.Sandboxes = append(removal.Sandboxes, i.Name)
+			}
+			if !plan {
+				for _, p := range removal.Paths {
+					err = errors.Join(err, os.RemoveAll(p))
+				}
+				err = errors.Join(err, os.RemoveAll(w.path))
+			}
+			return removal, err
+		},
+		Serve:     func(context.Context, string) error { return errors.New("the world has no daemon") },
+		Supervise: func(context.Context, string) int { return 7 },
+		Confine:   func(context.Context) int { return 8 },
+		Console:   func(context.Context) int { return 9 },
+	}
+}
+
+func (w *world) probe(_ context.Context, d gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
+	e := []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}
+	if d.Token.Reveal() != dashboardToken {
+		return health.Failed, "dashboard-token-refused", "the token is refused", e
+	}
+	return health.OK, "", "the dashboard opens", e
+}
+
+func (w *world) layers(d desired.Document, scope Scope) (Stack, error) {
+	r := worldRuntime{w}
+	session := layer.NewSession(r)
+	key := scope.Key
+	if key == nil {
+		key = func() credential.Secret { return credential.Secret{} }
+	}
+	all := []layer.Layer{
+		layer.NewSecrets(r), layer.NewGateway(d.Name, r, session),
+		layer.NewInference(session, layer.WantedInference{Provider: d.Inference.Provider, BaseURL: d.Inference.EndpointURL,
+			Model: d.Inference.Model, Key: key, Check: checkRoute}),
+	}
+	for _, s := range d.Sandboxes {
+		if scope.Sandbox != "" && scope.Sandbox != s.Name {
+			continue
+		}
+		spec, err := s.Spec()
+		if err != nil {
+			return Stack{}, err
+		}
+		want, err := layer.NewWantedSandbox(s.Name, spec, s.Wanted)
+		if err != nil {
+			return Stack{}, err
+		}
+		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want), layer.NewDashboard(session, want, w.probe))
+	}
+	if len(scope.Only) > 0 {
+		all = layersOf(all, scope.Only...)
+	}
+	return Stack{Layers: all, Close: session.Close}, nil
+}
+
+// checkRoute is a provider that knows one key and one model.
+func checkRoute(_ context.Context, r inference.Route) inference.Check {
+	c := inference.Check{Class: inference.ClassOK, Verdict: health.OK, Message: "the provider answers", Endpoint: r.BaseURL, At: time.Unix(1, 0)}
+	switch {
+	case r.Key.Reveal() != "good-key":
+		c = inference.Check{Class: inference.ClassCredential, Verdict: health.Failed, Message: "the provider refuses the key", Status: 401}
+	case r.Model != "good-model":
+		c = inference.Check{Class: inference.ClassModel, Verdict: health.Failed, Message: "the provider does not know the model", Status: 404}
+	}
+	return c
+}
+
+type worldRuntime struct{ w *world }
+
+func (r worldRuntime) Name() string { return "embedded" }
+
+func (r worldRuntime) Observe(context.Context) gateway.Observation {
+	s := r.w.get()
+	o := gateway.Observation{Verdict: health.OK, Message: "it answers", Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: 17670},
+		Identity: gateway.Identity{Gateway: "creel", InstanceID: "i", PID: 42, StartedAt: time.Unix(5, 0).UTC(), Version: "1.2.3", BuildID: "abc"},
+		Evidence: []health.Evidence{{Probe: "process", Answer: "pid 42", Verdict: health.OK}}, Drift: s.Drift}
+	switch {
+	case !s.Running:
+		return gateway.Observation{Verdict: health.Failed, Reason: "gateway-not-running", Message: "the gateway is not running", Absent: true}
+	case s.Hung:
+		return gateway.Observation{Verdict: health.Failed, Reason: "gateway-hung", Message: "the gateway accepts and does not answer"}
+	}
+	return o
+}
+
+func (r worldRuntime) Start(_ context.Context, report gateway.Progress) error {
+	report("waiting for health")
+	return r.w.with(func(s *worldState) error {
+		if len(s.Secrets) == 0 {
+			return advisory.New("gateway-start-failed", "the gateway has no bootstrap secrets", nil)
+		}
+		s.Running, s.Hung = true, false
+		return nil
+	})
+}
+
+func (r worldRuntime) Stop(context.Context, gateway.Progress) error {
+	return r.w.with(func(s *worldState) error { s.Running = false; return nil })
+}
+
+func (r worldRuntime) Secrets() (bundle.Store, bundle.Requirements) {
+	return worldStore{r.w}, bundle.Requirements{Generation: bundle.Generation2}
+}
+
+func (r worldRuntime) Endpoint() gateway.Endpoint {
+	return gateway.Endpoint{Host: "127.0.0.1", Port: 17670}
+}
+
+func (r worldRuntime) Logs(_ context.Context, out io.Writer, lines int, _ bool) error {
+	all := []string{"one", "two", "three"}
+	if lines > 0 && lines < len(all) {
+		all = all[len(all)-lines:]
+	}
+	_, err := io.WriteString(out, strings.Join(all, "\n")+"\n")
+	return err
+}
+
+func (r worldRuntime) Dial(context.Context) (gateway.Client, error) {
+	if s := r.w.get(); !s.Running || s.Hung {
+		return nil, errors.New("dial 127.0.0.1:17670: no answer")
+	}
+	return worldClient{r.w}, nil
+}
+
+type worldStore struct{ w *world }
+
+func (s worldStore) Load(context.Context) (bundle.Snapshot, error) {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(s.w.path), "secrets-unreadable")); err == nil {
+		return bundle.Snapshot{}, errors.New("open ca.key: permission denied")
+	}
+	return bundle.Snapshot{Secrets: s.w.get().Secrets}, nil
+}
+
+func (s worldStore) Apply(_ context.Context, write []bundle.Secret, _ bundle.Snapshot) error {
+	return s.w.with(func(w *worldState) error {
+		for _, one := range write {
+			w.Secrets[one.Name] = one
+		}
+		return nil
+	})
+}
+
+type worldClient struct{ w *world }
+
+func (c worldClient) Close() error { return nil }
+
+func (c worldClient) Identity(context.Context) (gateway.Identity, error) {
+	return gateway.Identity{Gateway: "creel"}, nil
+}
+
+func (c worldClient) CreateSandbox(_ context.Context, name string, spec sandbox.Spec) (in gateway.Inspection, err error) {
+	return in, c.w.with(func(s *worldState) error {
+		in = gateway.Inspection{Name: name, ID: "id-" + name, Agent: spec.Agent, Phase: sandbox.Ready, Wanted: sandbox.Running,
+			Labels: spec.Labels, Connected: true, PolicyDeclared: spec.PolicyHash, CreatedAt: time.Unix(10, 0),
+			State: sandbox.State{Confinement: sandbox.Confinement{Tier: sandbox.TierNamespaces}, Main: sandbox.MainProcess{State: sandbox.ProcRunning, PID: 99},
+				PolicyApplied: spec.PolicyHash, PolicyEnforced: spec.PolicyHash, AgentPort: spec.Dashboard.TargetPort},
+			Health: gateway.AgentHealth{Verdict: health.OK, Message: "200", HTTPStatus: 200}}
+		if d := spec.Dashboard; d.TargetPort != 0 {
+			port := d.Port
+			if port == 0 {
+				port = 18789 + len(s.Sandboxes)
+			}
+			in.Dashboard = gateway.Forward{Sandbox: name, Bind: "127.0.0.1", Port: port, WantedPort: port, TargetPort: d.TargetPort, Bound: true}
+		}
+		s.Sandboxes = append(s.Sandboxes, in)
+		s.Specs[name] = spec
+		return nil
+	})
+}
+
+func (c worldClient) WaitSandbox(ctx context.Context, name string, report gateway.Progress) (gateway.Inspection, error) {
+	report("sandbox is ready")
+	list, err := c.Inspect(ctx, false, name)
+	if err != nil || len(list) == 0 {
+		return gateway.Inspection{}, errors.Join(err, gateway.ErrNotFound)
+	}
+	return list[0], nil
+}
+
+func (c worldClient) UpdateSandbox(_ context.Context, name string, spec sandbox.Spec) error {
+	return c.w.with(func(s *worldState) error {
+		for i := range s.Sandboxes {
+			if in := &s.Sandboxes[i]; in.Name == name {
+				in.Labels, in.Agent = spec.Labels, spec.Agent
+				if spec.Dashboard.Port != 0 {
+					in.Dashboard.Port, in.Dashboard.WantedPort = spec.Dashboard.Port, spec.Dashboard.Port
+				}
+				return nil
+			}
+		}
+		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
+	})
+}
+
+func (c worldClient) phase(name string, phase sandbox.Phase, wanted sandbox.Wanted) error {
+	return c.w.with(func(s *worldState) error {
+		for i := range s.Sandboxes {
+			if s.Sandboxes[i].Name == name {
+				s.Sandboxes[i].Phase, s.Sandboxes[i].Wanted = phase, wanted
+				return nil
+			}
+		}
+		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
+	})
+}
+
+func (c worldClient) StartSandbox(_ context.Context, name string) error {
+	return c.phase(name, sandbox.Ready, sandbox.Running)
+}
+
+func (c worldClient) StopSandbox(_ context.Context, name string) error {
+	return c.phase(name, sandbox.Stopped, sandbox.NotRunning)
+}
+
+func (c worldClient) DeleteSandbox(context.Context, string) (bool, error) {
+	return false, errors.New("commands delete through Deps.Destroy")
+}
+
+func (c worldClient) Inspect(_ context.Context, _ bool, names ...string) (out []gateway.Inspection, err error) {
+	s := c.w.get()
+	for _, in := range s.Sandboxes {
+		if len(names) == 0 || slices.Contains(names, in.Name) {
+			out = append(out, in)
+		}
+	}
+	return out, nil
+}
+
+func (c worldClient) Dashboard(_ context.Context, name string, token bool) (d gateway.Dashboard, err error) {
+	list, _ := c.Inspect(context.Background(), false, name)
+	if len(list) == 0 {
+		return d, gateway.ErrNotFound
+	}
+	d.Forward = list[0].Dashboard
+	if token {
+		d.Token = credential.NewSecret(dashboardToken)
+	}
+	return d, nil
+}
+
+// Exec knows four programs.
+func (c worldClient) Exec(_ context.Context, e gateway.Exec) (int, error) {
+	switch e.Command[0] {
+	case "echo":
+		_, err := fmt.Fprintln(e.Stdout, strings.Join(e.Command[1:], " "))
+		return 0, err
+	case "cat":
+		if e.Stdin == nil {
+			return 0, nil
+		}
+		_, err := io.Copy(e.Stdout, e.Stdin)
+		return 0, err
+	case "env":
+		for _, name := range slices.Sorted(maps.Keys(e.Env)) {
+			if _, err := fmt.Fprintf(e.Stdout, "%s=%s\n", name, e.Env[name]); err != nil {
+				return 0, err
+			}
+		}
+		return 0, nil
+	case "false":
+		_, err := fmt.Fprintln(e.Stderr, "no")
+		return 3, err
+	}
+	return 127, nil
+}
+
+func (c worldClient) Logs(_ context.Context, _ string, n int, _ bool, line func(gateway.LogLine)) error {
+	all := []string{"first", "second \x1b[31mred"}
+	if n > 0 && n < len(all) {
+		all = all[len(all)-n:]
+	}
+	for _, m := range all {
+		line(gateway.LogLine{At: time.Unix(0, 0), Source: "agent", Message: m})
+	}
+	return nil
+}
+
+func (c worldClient) SetProvider(_ context.Context, r inference.Route) error {
+	return c.w.with(func(s *worldState) error {
+		s.Provider, s.BaseURL, s.KeyStored = r.Provider, r.BaseURL, !r.Key.Empty()
+		return nil
+	})
+}
+
+func (c worldClient) SetRoute(_ context.Context, provider, model string) error {
+	return c.w.with(func(s *worldState) error {
+		s.HasRoute, s.Model = provider != "", model
+		return nil
+	})
+}
+
+func (c worldClient) Route(context.Context) (inference.Route, bool, error) {
+	s := c.w.get()
+	if !s.HasRoute {
+		return inference.Route{}, false, nil
+	}
+	return s.route(), true, nil
+}
+
+func (c worldClient) CheckInference(ctx context.Context, _ time.Duration) (inference.Check, error) {
+	s := c.w.get()
+	r := s.route()
+	if s.KeyStored {
+		r.Key = credential.NewSecret("good-key")
+	}
+	return checkRoute(ctx, r), nil
+}
