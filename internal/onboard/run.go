@@ -6,7 +6,6 @@ package onboard
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -14,7 +13,6 @@ import (
 	"github.com/google/uuid"
 
 	"creel/internal/advisory"
-	"creel/internal/budget"
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/health"
@@ -64,7 +62,8 @@ type Options struct {
 	PlanOnly bool
 	// Resume insists that there is something to resume.
 	Resume bool
-	// Consent is asked before anything is touched; nil consents.
+	// Consent is asked before anything is touched, and again before an action that
+	// disturbs or loses more than the plan said; nil consents.
 	Consent func(ctx context.Context, p Plan) (bool, error)
 	Report  ladder.Report
 	Command string // for whoever finds the lock held, e.g. "creel onboard"
@@ -89,22 +88,34 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 	began, run := time.Now(), uuid.NewString()
 	entries, err := ladder.ReadJournal(o.Gateway.Journal())
-	if p, _ := advisory.Of(err); err != nil && (p == nil || p.ID != "journal-corrupt") {
+	damaged, _ := advisory.Of(err)
+	if err != nil && (damaged == nil || damaged.ID != "journal-corrupt") {
 		return out, err
 	}
 	if o.Resume && len(entries) == 0 && o.Recorded == nil {
 		return out, advisory.New("nothing-to-resume", "no earlier run is recorded for gateway "+o.Gateway.Name, nil)
 	}
+	before := o.Recorded
+	if before == nil { // a fresh start over a document that may be there, but must be ours to replace
+		if before, err = desired.Recorded(o.Gateway.Desired()); err != nil {
+			return out, err
+		}
+	}
 	stack, err := o.Build(o.Document, o.Key)
 	if err != nil {
 		return out, err
 	}
-	defer func() { err = errors.Join(err, stack.Close()) }()
+	if stack.Close != nil {
+		defer func() { err = errors.Join(err, stack.Close()) }()
+	}
 	emit := func(e ladder.Event) {
 		e.At, e.Run, e.Elapsed = time.Now().UTC(), run, time.Since(began).Milliseconds()
 		o.Report(e)
 	}
 	emit(ladder.Event{Type: ladder.RunStarted, Of: len(stack.Layers), Message: o.Command})
+	if damaged != nil {
+		emit(ladder.Event{Type: ladder.Progressed, Message: "the journal is damaged and will be set aside: " + damaged.Error(), Reason: damaged.ID})
+	}
 
 	out.Run = run
 	out.Plan, err = plan(ctx, o, stack)
@@ -117,11 +128,22 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 		out.Results, out.Summary = out.Plan.Found, health.Summarize(out.Plan.Found)
 		return out, nil
 	}
-	if out.Plan.Empty() && health.Summarize(out.Plan.Found) != health.SummaryFailed && health.Summarize(out.Plan.Found) != health.SummaryUnknown {
+	done := func(message string) {
 		out.Results, out.Summary = out.Plan.Found, health.Summarize(out.Plan.Found)
 		emit(ladder.Event{Type: ladder.Summarized, Verdict: string(out.Summary), Results: out.Results})
-		emit(ladder.Event{Type: ladder.RunEnded, Verdict: string(out.Summary), Message: "nothing to do"})
+		emit(ladder.Event{Type: ladder.RunEnded, Verdict: string(out.Summary), Message: message})
+	}
+	if s := health.Summarize(out.Plan.Found); out.Plan.Empty() && (s == health.SummaryOK || s == health.SummaryDegraded) {
+		done("nothing to do")
 		return out, nil
+	}
+	if i := slices.IndexFunc(stack.Layers, func(l layer.Layer) bool { return l.ID() == layer.Host }); i >= 0 && out.Plan.Found[i].Verdict != health.OK {
+		// Nobody but the user can mend the machine; until then nothing is begun.
+		done("nothing was touched")
+		return out, &ladder.NotMended{Title: stack.Layers[i].Title(), Result: out.Plan.Found[i]}
+	}
+	if held, holder, err := state.Held(o.Gateway.Lock()); err == nil && held {
+		return out, lockProblem(&state.Busy{Path: o.Gateway.Lock(), Holder: holder})
 	}
 	if o.Consent != nil && len(out.Plan.Actions) > 0 {
 		agreed, err := o.Consent(ctx, out.Plan)
@@ -135,6 +157,9 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 		return out, lockProblem(err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	if err := unchanged(o.Gateway, before); err != nil {
+		return out, err
+	}
 	if o.Recorded == nil || !o.Recorded.Equal(o.Document) {
 		if err := o.Document.Save(o.Gateway.Desired()); err != nil {
 			return out, err
@@ -150,22 +175,46 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 
 	var created []string
-	out.Outcome, err = ladder.Walk(ctx, stack.Layers, ladder.Options{Run: run, Journal: journal, Report: o.Report, Acting: func(l layer.Layer, a layer.Action) {
+	agreement := &agreement{agreed: out.Plan, consent: o.Consent}
+	out.Outcome, err = ladder.Walk(ctx, stack.Layers, ladder.Options{Run: run, Journal: journal, Report: o.Report, Agree: agreement.covers, Acting: func(l layer.Layer, a layer.Action) {
 		if a.ID == "create-sandbox" {
 			created = append(created, strings.TrimPrefix(l.Subject(), "sandbox/"))
 		}
 	}})
-	if ctx.Err() != nil && o.Undo != nil {
-		err = errors.Join(err, undo(ctx, o, created))
+	end := ladder.Event{Type: ladder.RunEnded, Verdict: string(out.Summary), Changed: out.Changed}
+	if ctx.Err() != nil {
+		end.Verdict, end.Message, end.Reason = health.Unknown.String(), "interrupted", "interrupted"
+		if o.Undo != nil && len(created) > 0 {
+			emit(ladder.Event{Type: ladder.Progressed, Message: "removing what this run created: sandbox " + strings.Join(created, ", sandbox ")})
+			undone := undo(ctx, o, run, journal, created)
+			err = errors.Join(err, undone)
+			if undone == nil {
+				end.Message = "interrupted; what this run created was removed again"
+			}
+		}
 	}
-	emit(ladder.Event{Type: ladder.RunEnded, Verdict: string(out.Summary), Changed: out.Changed})
+	emit(end)
 	return out, err
+}
+
+// unchanged refuses to go on when somebody else changed what is wanted between
+// this run's reading it and its getting the lock: the plan was made for another
+// wish.
+func unchanged(g state.Gateway, before *desired.Document) error {
+	now, err := desired.Recorded(g.Desired())
+	if err != nil {
+		return err
+	}
+	if (now == nil) != (before == nil) || now != nil && !now.Equal(*before) {
+		return advisory.New("desired-changed", "the desired state of gateway "+g.Name+" was changed by another command meanwhile", nil)
+	}
+	return nil
 }
 
 func plan(ctx context.Context, o Options, stack Stack) (Plan, error) {
 	found := ladder.Inspect(ctx, stack.Layers)
 	if ctx.Err() != nil {
-		return Plan{}, context.Cause(ctx)
+		return Plan{}, ctx.Err()
 	}
 	return Plan{
 		Changed: o.Recorded == nil || !o.Recorded.Equal(o.Document),
@@ -174,55 +223,10 @@ func plan(ctx context.Context, o Options, stack Stack) (Plan, error) {
 	}, nil
 }
 
-func undo(ctx context.Context, o Options, created []string) error {
-	// The interruption must not keep its own clean-up from running; the budget
-	// bounds it, and a second interrupt ends the process.
-	ctx, cancel := budget.Context(context.WithoutCancel(ctx), budget.Operation, "undo what the interrupted run created")
-	defer cancel()
-	var problems []error
-	for _, name := range created {
-		if err := o.Undo(ctx, name); err != nil {
-			problems = append(problems, fmt.Errorf("undo sandbox %s: %w", name, err))
-		}
-	}
-	return errors.Join(problems...)
-}
-
 func lockProblem(err error) error {
 	var busy *state.Busy
 	if errors.As(err, &busy) {
 		return advisory.New("gateway-busy", "another command is changing this gateway", err)
 	}
 	return advisory.New("state-unwritable", "take the gateway's lock", err)
-}
-
-// resumed says, for each layer that an earlier run worked on, whether it is
-// reused. The words are those that users of earlier tools look for.
-func resumed(entries []ladder.Entry, layers []layer.Layer, found []health.Result) []string {
-	if len(entries) == 0 {
-		return nil
-	}
-	worked := map[string]bool{}
-	for _, e := range entries {
-		if e.Kind == ladder.KindOutcome && e.OK {
-			worked[e.Subject] = true
-		}
-	}
-	var said []string
-	for i, l := range layers {
-		good := found[i].Verdict == health.OK
-		switch {
-		case l.ID() == layer.Host && good:
-			said = append(said, "[resume] Skipping preflight")
-		case l.ID() == layer.Gateway && good:
-			said = append(said, "[resume] Skipping gateway (running)")
-		case l.ID() == layer.Gateway && worked[l.Subject()]:
-			said = append(said, "[resume] Recorded gateway is unhealthy; "+found[i].Message)
-		case l.ID() == layer.Sandbox && good:
-			said = append(said, "[resume] Skipping sandbox")
-		case l.ID() == layer.Sandbox && found[i].Absent && worked[l.Subject()]:
-			said = append(said, "[resume] Recorded sandbox state is unavailable; recreating it.")
-		}
-	}
-	return said
 }

@@ -21,61 +21,6 @@ import (
 // DefaultSandbox is the sandbox's name when nobody says otherwise.
 const DefaultSandbox = "claw"
 
-// Key names one answer that settling needs.
-type Key string
-
-// The answers.
-const (
-	Name          Key = "name"
-	Agent         Key = "agent"
-	Runtime       Key = "runtime"
-	Driver        Key = "driver"
-	Provider      Key = "provider"
-	EndpointURL   Key = "endpoint-url"
-	Model         Key = "model"
-	CredentialEnv Key = "credential-env"
-	PolicyFile    Key = "policy"
-	DashboardPort Key = "dashboard-port"
-	AgentPort     Key = "agent-port"
-	HealthPath    Key = "health-path"
-	GatewayPort   Key = "gateway-port"
-	Confinement   Key = "confinement"
-	AcceptRisk    Key = "accept-risk"
-	Restart       Key = "restart"
-)
-
-// Question is where an answer may come from, beside the flag named like the key.
-type Question struct {
-	Key     Key
-	Env     []string // variables, in the order asked
-	Meaning string   // for help and documentation
-}
-
-// Questions is the table of everything that onboard can be told.
-func Questions() []Question {
-	return []Question{
-		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
-		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, or command with a program after --"},
-		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded"},
-		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process"},
-		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
-		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
-		{Model, []string{"CREEL_MODEL", "NEMOCLAW_MODEL"}, "model id"},
-		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
-		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
-		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
-		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
-		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
-		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
-		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock"},
-		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept; the only one is unconfined"},
-		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
-	}
-}
-
-// keyVariables hold the provider's key itself when no credential-env is named.
-var keyVariables = []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"}
-
 // Option is one choice of a prompt.
 type Option struct{ Value, Label string }
 
@@ -189,6 +134,13 @@ func (s settling) conflicts() error {
 	}
 	if len(s.Command) > 0 && flag(Agent) && s.Flags[Agent] != "command" {
 		return conflict("--agent "+s.Flags[Agent], "-- "+s.Command[0], "only agent command takes a program")
+	}
+	if s.Flags[Agent] == agent.Console {
+		for _, k := range []Key{AgentPort, HealthPath} {
+			if flag(k) {
+				return conflict("--agent console", "--"+string(k), "the console knows its own")
+			}
+		}
 	}
 	if c := s.Flags[Confinement]; flag(AcceptRisk) && flag(Confinement) && c != "unconfined" {
 		return conflict("--confinement "+c, "--accept-risk "+s.Flags[AcceptRisk], "a confined sandbox needs no accepted risk")
@@ -331,6 +283,11 @@ func (s settling) inference(ctx context.Context, recorded desired.Inference, fre
 		}
 	}
 	if i.Provider == inference.NoProvider {
+		for _, k := range []Key{Model, CredentialEnv} {
+			if _, flag := s.Flags[k]; flag { // a variable may be set for other uses, a flag is meant
+				return fail(advisory.New("usage", fmt.Sprintf("--%s needs --provider: none is set", k), nil))
+			}
+		}
 		note := "No model provider is set; agents run without a model. Set one with: creel inference set --provider openai --model NAME"
 		return i, credential.Secret{}, []string{note}, nil
 	}
@@ -396,8 +353,8 @@ func (s settling) ask(ctx context.Context, k Key, title, value string, check fun
 func (s settling) key(ctx context.Context, p inference.Provider, i *desired.Inference, stored bool) (credential.Secret, error) {
 	name, from := s.given(CredentialEnv)
 	if name != "" {
-		if strings.ContainsAny(name, "= ") {
-			return credential.Secret{}, invalid(from, fmt.Errorf("%q is no name of a variable", name))
+		if err := desired.CheckVariable(name); err != nil {
+			return credential.Secret{}, invalid(from, err)
 		}
 		i.CredentialEnv = name
 		if v := s.Getenv(name); v != "" {
@@ -407,7 +364,13 @@ func (s settling) key(ctx context.Context, p inference.Provider, i *desired.Infe
 			return credential.Secret{}, invalid(from, fmt.Errorf("variable %s is empty or not set", name))
 		}
 	}
-	for _, name := range append(slices.Clone(keyVariables), append([]string{i.CredentialEnv}, p.KeyVariables...)...) {
+	variables := append(slices.Clone(keyVariables), i.CredentialEnv)
+	if i.EndpointURL == "" || i.EndpointURL == p.BaseURL {
+		// A key that lies around for a provider goes to that provider's own address,
+		// never to another that somebody named.
+		variables = append(variables, p.KeyVariables...)
+	}
+	for _, name := range variables {
 		if name == "" {
 			continue
 		}
@@ -425,7 +388,8 @@ func (s settling) key(ctx context.Context, p inference.Provider, i *desired.Infe
 		}
 		return s.check(p, i, key.Reveal())
 	}
-	return credential.Secret{}, advisory.New("usage", fmt.Sprintf("provider %s needs a key: set %s, or name a variable with --credential-env", p.Name, strings.Join(p.KeyVariables, " or ")), nil)
+	return credential.Secret{}, advisory.New("usage", fmt.Sprintf("provider %s needs a key: set %s, or name a variable with --credential-env", p.Name, strings.Join(p.KeyVariables, " or ")), nil,
+		"creel onboard --provider "+p.Name+" --credential-env NAME")
 }
 
 func (s settling) check(p inference.Provider, i *desired.Inference, value string) (credential.Secret, error) {

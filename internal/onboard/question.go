@@ -1,0 +1,56 @@
+package onboard
+
+// Key names one answer that settling needs.
+type Key string
+
+// The answers.
+const (
+	Name          Key = "name"
+	Agent         Key = "agent"
+	Runtime       Key = "runtime"
+	Driver        Key = "driver"
+	Provider      Key = "provider"
+	EndpointURL   Key = "endpoint-url"
+	Model         Key = "model"
+	CredentialEnv Key = "credential-env"
+	PolicyFile    Key = "policy"
+	DashboardPort Key = "dashboard-port"
+	AgentPort     Key = "agent-port"
+	HealthPath    Key = "health-path"
+	GatewayPort   Key = "gateway-port"
+	Confinement   Key = "confinement"
+	AcceptRisk    Key = "accept-risk"
+	Restart       Key = "restart"
+)
+
+// Question is where an answer may come from, beside the flag named like the key.
+type Question struct {
+	Key     Key
+	Env     []string // variables, in the order asked
+	Meaning string   // for help and documentation
+}
+
+// Questions is the table of everything that onboard can be told.
+func Questions() []Question {
+	return []Question{
+		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
+		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, or command with a program after --"},
+		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded"},
+		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process"},
+		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
+		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
+		{Model, []string{"CREEL_MODEL", "NEMOCLAW_MODEL"}, "model id"},
+		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
+		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
+		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
+		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
+		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
+		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
+		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock"},
+		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept; the only one is unconfined"},
+		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
+	}
+}
+
+// keyVariables hold the provider's key itself when no credential-env is named.
+var keyVariables = []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"}
