@@ -244,7 +244,7 @@ func (p *presence) enter(r Ready) {
 		p.cancel()
 		return
 	}
-	p.in.Log.Info("gateway serves", "host", r.Host, "port", r.Port, "instance", r.InstanceID)
+	p.in.Log.Info("gateway is ready", "host", r.Host, "port", r.Port)
 	p.launch.ready(r.InstanceID, e)
 	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
 		p.in.Log.Warn("service manager not told", "error", err)

@@ -85,7 +85,7 @@ func TestServeInTheForeground(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"gateway starts", "gateway serves", "gateway ended"} {
+	for _, want := range []string{"gateway starts", "gateway is ready", "gateway ended"} {
 		if !strings.Contains(terminal.String(), want) || !bytes.Contains(file, []byte(want)) {
 			t.Errorf("%q is not both on the terminal and in the log", want)
 		}

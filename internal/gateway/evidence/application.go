@@ -2,11 +2,9 @@ package evidence
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 	"time"
 
 	"google.golang.org/grpc"
@@ -22,7 +20,7 @@ import (
 
 // application asks Health and identity over the connection that the TLS link
 // made, so that nothing is asked of one listener and believed of another.
-func (a *asker) application(ctx context.Context, conn *tls.Conn) gateway.Identity {
+func (a *asker) application(ctx context.Context, conn net.Conn) gateway.Identity {
 	c, t, start := a.chain, a.target, time.Now()
 	first := make(chan net.Conn, 1)
 	first <- conn
@@ -84,14 +82,10 @@ func (a *asker) application(ctx context.Context, conn *tls.Conn) gateway.Identit
 func (a *asker) breakCall(ctx context.Context, link string, err error, took time.Duration) {
 	message := status.Convert(err).Message()
 	reason := "gateway-unhealthy"
-	// gRPC keeps only the text of an alert that ended the connection.
-	_, alert, refused := strings.Cut(message, "remote error: tls: ")
 	switch code := status.Code(err); {
 	case code == codes.DeadlineExceeded, ctx.Err() != nil:
 		a.hang(link, link, "the gateway accepts calls and does not answer them", took)
 		return
-	case refused:
-		reason, message = "gateway-certificate-refused", "the gateway refuses our client certificate: "+strings.Trim(alert, `"`)
 	case code == codes.PermissionDenied, code == codes.Unauthenticated:
 		reason, message = "gateway-certificate-refused", "the gateway refuses our client certificate: "+message
 	case code == codes.Unimplemented:

@@ -159,17 +159,23 @@ func (a *asker) dial(ctx context.Context) (net.Conn, bool) {
 	return nil, false
 }
 
-func (a *asker) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, bool) {
+// handshake also waits for the server's first words: in TLS 1.3 only they, or an
+// alert in their place, say what it thinks of our certificate.
+func (a *asker) handshake(ctx context.Context, raw net.Conn) (net.Conn, bool) {
 	probe, start := "tls "+a.addr, time.Now()
 	cfg := a.target.TLS.Clone()
 	cfg.NextProtos = []string{"h2"}
 	conn := tls.Client(raw, cfg)
 	err := conn.HandshakeContext(ctx)
+	var greeting []byte
+	if err == nil {
+		greeting, err = firstWords(conn)
+	}
 	took := time.Since(start)
 	switch {
 	case err == nil:
 		a.chain.Hold(probe, tls.VersionName(conn.ConnectionState().Version)+", certificate verified by the pinned CA", took)
-		return conn, true
+		return &greeted{Conn: conn, greeting: greeting}, true
 	case timedOut(ctx, err):
 		a.hang(TLS, probe, "the listener at "+a.addr+" accepts connections and never answers", took)
 		return nil, false
@@ -184,12 +190,52 @@ func (a *asker) handshake(ctx context.Context, raw net.Conn) (*tls.Conn, bool) {
 	return nil, false
 }
 
+// greetingTime is how long a server's first words are waited for. One that lets
+// the client speak first is none the worse: it is asked Health next.
+const greetingTime = 250 * time.Millisecond
+
+// firstWords reads what the server says unasked; nothing is no error.
+func firstWords(conn net.Conn) ([]byte, error) {
+	if err := conn.SetReadDeadline(time.Now().Add(greetingTime)); err != nil {
+		return nil, err
+	}
+	b := make([]byte, 1024)
+	n, err := conn.Read(b)
+	var timeout net.Error
+	if errors.As(err, &timeout) && timeout.Timeout() {
+		err = nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return b[:n], conn.SetReadDeadline(time.Time{})
+}
+
+// greeted is a connection whose first words were read already.
+type greeted struct {
+	net.Conn
+	greeting []byte
+}
+
+// Read yields the greeting first.
+func (g *greeted) Read(b []byte) (int, error) {
+	if len(g.greeting) == 0 {
+		return g.Conn.Read(b)
+	}
+	n := copy(b, g.greeting)
+	g.greeting = g.greeting[n:]
+	return n, nil
+}
+
 // judgeHandshake says what a failed handshake means. A listener that speaks no
 // TLS, or whose certificate another authority signed, is not our gateway.
 func judgeHandshake(err error) (reason, message string) {
 	var verify *tls.CertificateVerificationError
 	var header tls.RecordHeaderError
+	var op *net.OpError
 	switch {
+	case errors.As(err, &op) && op.Op == "remote error": // how crypto/tls reports an alert
+		return "gateway-certificate-refused", "the gateway refuses our client certificate: " + op.Err.Error()
 	case errors.As(err, &verify):
 		if isExpired(verify.Err) {
 			return "gateway-certificate-invalid", "the gateway's certificate is not valid now: " + verify.Err.Error()
