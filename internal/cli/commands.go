@@ -1,5 +1,7 @@
 package cli
 
+//go:generate go run creel/internal/cli/docs -dir ../../docs
+
 import (
 	"strings"
 

@@ -1,0 +1,227 @@
+package cli
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"creel/internal/advisory"
+	"creel/internal/sandbox"
+)
+
+// everyCommand walks the tree, the hidden commands too.
+func everyCommand(visit func(*cobra.Command)) {
+	var walk func(*cobra.Command)
+	walk = func(c *cobra.Command) {
+		visit(c)
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	root := NewRoot(Deps{})
+	root.InitDefaultCompletionCmd()
+	walk(root)
+}
+
+func TestEveryCommandIsExplained(t *testing.T) {
+	count := 0
+	everyCommand(func(c *cobra.Command) {
+		count++
+		path := c.CommandPath()
+		if strings.HasPrefix(path, "creel completion") {
+			return // the library's own
+		}
+		if c.Short == "" || strings.HasSuffix(c.Short, ".") || len(c.Short) > 80 {
+			t.Errorf("%s: Short is %q: it should say what the command does, in one line without a full stop", path, c.Short)
+		}
+		if c.Long == "" {
+			t.Errorf("%s has no Long", path)
+		}
+		for line := range strings.Lines(c.Long) {
+			if len([]rune(strings.TrimSpace(line))) > 120 && !c.IsAdditionalHelpTopicCommand() {
+				t.Errorf("%s: a line of Long is wider than a terminal: %q", path, line)
+			}
+		}
+		if !c.Hidden && !hidden(c) && c.Runnable() && c.Example == "" {
+			t.Errorf("%s has no Example", path)
+		}
+		if c.Runnable() && c.Args == nil {
+			t.Errorf("%s does not check its arguments", path)
+		}
+		if !c.Hidden && c.Parent() == c.Root() && c.Runnable() && c.GroupID == "" {
+			t.Errorf("%s is in no group", path)
+		}
+		c.LocalFlags().VisitAll(func(f *pflag.Flag) {
+			if f.Usage == "" {
+				t.Errorf("%s --%s has no usage text", path, f.Name)
+			}
+			if strings.HasSuffix(f.Usage, ".") {
+				t.Errorf("%s --%s: usage text ends in a full stop", path, f.Name)
+			}
+		})
+	})
+	if count < 30 {
+		t.Errorf("only %d commands were walked", count)
+	}
+}
+
+func hidden(c *cobra.Command) bool {
+	for ; c != nil; c = c.Parent() {
+		if c.Hidden {
+			return true
+		}
+	}
+	return false
+}
+
+// A sandbox named like a command could not be told from it.
+func TestCommandNamesAreReserved(t *testing.T) {
+	root := NewRoot(Deps{})
+	for _, c := range root.Commands() {
+		if c.IsAdditionalHelpTopicCommand() || c.Hidden {
+			continue
+		}
+		if !slices.Contains(sandbox.Reserved(), c.Name()) {
+			t.Errorf("%q is a command and not a reserved name", c.Name())
+		}
+	}
+}
+
+// R19: every command printed anywhere exists and parses.
+func TestPrintedCommandsParse(t *testing.T) {
+	checked := 0
+	check := func(where, line string) {
+		checked++
+		if err := CheckCommand(line); err != nil {
+			t.Errorf("%s prints %q: %v", where, line, err)
+		}
+	}
+	for _, a := range advisory.All() {
+		for _, line := range a.Commands {
+			check("advisory "+a.ID, line)
+		}
+	}
+	everyCommand(func(c *cobra.Command) {
+		for line := range strings.Lines(c.Example) {
+			check("help of "+c.CommandPath(), strings.TrimSpace(line))
+		}
+	})
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, page := range append(pages, "../../README.md") {
+		content, err := os.ReadFile(page)
+		if os.IsNotExist(err) {
+			continue
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, line := range shellLines(string(content)) {
+			check(page, line)
+		}
+	}
+	if checked < 50 {
+		t.Errorf("only %d printed commands were found", checked)
+	}
+}
+
+// shellLines are the lines of code blocks in sh, bash or console; of the last
+// only those after a prompt.
+func shellLines(page string) []string {
+	var lines []string
+	block := ""
+	for line := range strings.Lines(page) {
+		line = strings.TrimSpace(line)
+		if after, fence := strings.CutPrefix(line, "```"); fence {
+			if block == "" {
+				block = after
+				if block == "" {
+					block = "text"
+				}
+			} else {
+				block = ""
+			}
+			continue
+		}
+		command, prompted := strings.CutPrefix(line, "$ ")
+		switch block {
+		case "sh", "bash":
+			lines = append(lines, command)
+		case "console":
+			if prompted {
+				lines = append(lines, command)
+			}
+		}
+	}
+	return lines
+}
+
+func TestShellLines(t *testing.T) {
+	page := "text\n```sh\ncreel a\n$ creel b\n```\n```console\n$ creel c\noutput\n```\n```\ncreel d\n```\n```yaml\ncreel e\n```\n"
+	if diff := cmp.Diff([]string{"creel a", "creel b", "creel c"}, shellLines(page)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCheckCommand(t *testing.T) {
+	for line, good := range map[string]bool{
+		"creel":                                   true,
+		"creel status":                            true,
+		"creel status SANDBOX --json":             true,
+		"creel help budgets":                      true,
+		"creel help gateway secrets":              true,
+		"creel onboard --agent command -- a --b":  true,
+		"creel exec SANDBOX -- /bin/sh -c 'a b'":  true,
+		"env CREEL_HOME=/x creel list":            true,
+		"CREEL_BUDGET_PROBE=9s creel list  # now": true,
+		"ss -ltnp":                                true, // another program
+		"creel nonsense":                          false,
+		"creel budgets":                           false,
+		"creel help nonsense":                     false,
+		"creel status a b":                        false,
+		"creel status --nonsense":                 false,
+		"creel gateway nonsense":                  false,
+		"creel apply":                             false,
+		"creel exec SANDBOX":                      false,
+		"creel list 'open":                        false,
+		"CREEL_BUDGET_PROBE=9s creel nonsense":    false,
+	} {
+		if err := CheckCommand(line); (err == nil) != good {
+			t.Errorf("CheckCommand(%q) = %v", line, err)
+		}
+	}
+}
+
+func FuzzWords(f *testing.F) {
+	f.Add(`creel exec -- sh -c 'a "b"'`)
+	f.Add(`a "" # c`)
+	f.Fuzz(func(t *testing.T, line string) {
+		list, err := words(line)
+		if err != nil {
+			return
+		}
+		// What was split and quoted again is split the same way.
+		var quoted []string
+		for _, w := range list {
+			if strings.Contains(w, "'") {
+				t.Skip()
+			}
+			quoted = append(quoted, "'"+w+"'")
+		}
+		again, err := words(strings.Join(quoted, " "))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(list, again); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
