@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
@@ -359,6 +360,67 @@ func TestBrowserShowsConfinement(t *testing.T) {
 	}
 	b.run(chromedp.KeyEvent("\u001b"))
 	b.until(`!document.querySelector('#details').open`)
+	b.quiet()
+}
+
+// What somebody needs who sees badly, uses no mouse or has a small screen.
+func TestBrowserAccessibility(t *testing.T) {
+	model := openaitest.Start(t)
+	model.SetReply(func(string) []string {
+		return []string{longAnswer, "\n\n" + strings.Repeat("unbroken", 60) + "\n\n```\n" + strings.Repeat("wide ", 80) + "\n```"}
+	})
+	i := start(t, t.TempDir(), model.URL)
+	b := newBrowser(t)
+	b.run(chromedp.EmulateViewport(360, 740))
+	b.open(i.private())
+	b.until(ready)
+	b.run(b.typeIn("long\r"))
+	b.until(`document.querySelector('.answer .after .note') !== null`)
+	if wide, have := value[int](b, `document.scrollingElement.scrollWidth`), value[int](b, `innerWidth`); wide > have {
+		t.Errorf("the page is %d pixels wide on a screen of %d", wide, have)
+	}
+	unnamed := value[[]string](b, `[...document.querySelectorAll('button, textarea, a, [role=region], dialog')]
+		.filter((n) => !(n.getAttribute('aria-label') || n.innerText?.trim() || n.textContent.trim() || n.labels?.length || document.getElementById(n.getAttribute('aria-labelledby'))))
+		.map((n) => n.outerHTML.slice(0, 80))`)
+	if len(unnamed) > 0 {
+		t.Errorf("without a name: %q", unnamed)
+	}
+	if got := value[string](b, `[...document.querySelectorAll('main, header.top, [role=log][aria-live=polite], [role=status]')].map((n) => n.tagName).join(' ')`); got != "HEADER DIV MAIN SECTION P" {
+		t.Errorf("landmarks and live regions: %s", got)
+	}
+	for _, theme := range []string{"light", "dark"} {
+		features := []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: theme}, {Name: "prefers-reduced-motion", Value: "reduce"}}
+		if _, err := chromedp.Call(b.ctx, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: features}); err != nil {
+			t.Fatal(err)
+		}
+		// WCAG 2: contrast of text is at least 4.5.
+		low := value[[]string](b, `(() => {
+			const style = getComputedStyle(document.documentElement);
+			const light = (name) => {
+				const c = document.createElement('canvas').getContext('2d');
+				c.fillStyle = style.getPropertyValue('--' + name).trim();
+				const v = [1, 3, 5].map((i) => parseInt(c.fillStyle.slice(i, i + 2), 16) / 255).map((x) => x <= 0.03928 ? x / 12.92 : ((x + 0.055) / 1.055) ** 2.4);
+				return 0.2126 * v[0] + 0.7152 * v[1] + 0.0722 * v[2];
+			};
+			const low = [];
+			for (const [text, grounds] of Object.entries({
+				ink: ['bg', 'raised', 'sunk', 'tint', 'bad-tint', 'ok-tint', 'warn-tint'], muted: ['bg', 'raised'], accent: ['bg', 'raised', 'tint'], 'on-accent': ['accent', 'accent-hover'],
+				ok: ['ok-tint'], warn: ['warn-tint'], bad: ['bad-tint'], raised: ['bad'],
+				'tok-comment': ['raised'], 'tok-string': ['raised'], 'tok-number': ['raised'], 'tok-word': ['raised'], 'tok-call': ['raised'],
+			})) for (const ground of grounds) {
+				const [a, z] = [light(text), light(ground)].sort((x, y) => y - x);
+				const ratio = (a + 0.05) / (z + 0.05);
+				if (!(ratio >= 4.5)) low.push(text + ' on ' + ground + ': ' + ratio.toFixed(2));
+			}
+			return low;
+		})()`)
+		if len(low) > 0 {
+			t.Errorf("%s: too little contrast: %q", theme, low)
+		}
+	}
+	if n := value[int](b, `document.getAnimations().length`); n != 0 {
+		t.Errorf("%d animations although the user wants none", n)
+	}
 	b.quiet()
 }
 

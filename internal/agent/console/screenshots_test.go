@@ -28,15 +28,11 @@ func shots(t *testing.T, prefix, theme string, size [2]int64) {
 		t.Fatal(err)
 	}
 	b.run(chromedp.EmulateViewport(size[0], size[1]))
-	shot := func(name string, full ...bool) {
+	shot := func(name string) {
 		t.Helper()
-		action := chromedp.CaptureScreenshot()
-		if len(full) > 0 {
-			action = chromedp.FullScreenshot(100)
-		}
 		settled := `document.getAnimations().filter((a) => a.effect.getTiming().iterations !== Infinity).every((a) => a.playState === 'finished')`
 		b.until(settled)
-		png, err := chromedp.Run(b.ctx, action)
+		png, err := chromedp.Run(b.ctx, chromedp.CaptureScreenshot())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +45,7 @@ func shots(t *testing.T, prefix, theme string, size [2]int64) {
 	shot("1-empty")
 	b.run(b.typeIn("Write a small worker pool in Go with context cancellation, and say what it costs.\r"))
 	b.until(`document.querySelector('.answer .after .note') !== null`)
-	shot("2-answer", true)
+	shot("2-answer")
 	model.SetMode(openaitest.SlowStream)
 	model.SetReply(func(string) []string { return []string{"Sure: the limit is a *semaphore*", " and"} })
 	b.run(b.typeIn("And how does the limit work?\r"))

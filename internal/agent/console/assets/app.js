@@ -2,7 +2,7 @@
 
 import { el, icon, copyButton, command } from './dom.js';
 import { Link } from './link.js';
-import { render } from './markdown.js';
+import { render, inline } from './markdown.js';
 
 const $ = (id) => document.getElementById(id);
 const keep = {
@@ -130,7 +130,7 @@ function end(x, { state = '', model = '', at = '', error = null }) {
 }
 
 function fault(x, { code, message }) {
-  const box = el('div', { class: 'fault', role: 'group', 'aria-label': 'Error' }, icon('alert'), el('div', {}, el('p', {}, message || 'The answer failed.')));
+  const box = el('div', { class: 'fault', role: 'group', 'aria-label': 'Error' }, icon('alert'), el('div', {}, el('p', {}, inline(message || 'The answer failed.'))));
   const known = advice[code];
   if (known) {
     const line = el('div', { class: 'command' });
@@ -256,27 +256,30 @@ const said = {
 // ---- facts about the sandbox
 
 const tiers = {
-  namespaces: ['ok', 'Confined', 'Confined', 'The agent sees its own workspace, its own processes and a network that ends at the model’s relay.'],
-  landlock: ['warn', 'Partly confined', 'Partly confined', 'The agent runs beside other programs of this machine; Landlock and seccomp fence it in.'],
-  unconfined: ['bad', 'Not confined', 'Not confined', 'Nothing keeps the agent from what its user may do. This was accepted explicitly.'],
+  namespaces: ['ok', 'Confined', 'The agent sees its own workspace, its own processes and a network that ends at the model’s relay.',
+    'This agent sees its own workspace and the model, nothing else.'],
+  landlock: ['warn', 'Partly confined', 'The agent runs beside other programs of this machine; Landlock and seccomp fence it in.',
+    'This agent is partly confined. The shield above says what that means.'],
+  unconfined: ['bad', 'Not confined', 'Nothing keeps the agent from what its user may do. This was accepted explicitly.',
+    'Nothing confines this agent: it may do what its user may.'],
 };
 
 function facts() {
   $('sandbox').textContent = info.sandbox || '';
-  const [level, short, title, text] = tiers[info.tier] || ['warn', 'Confinement unknown', 'Not known', 'The sandbox did not say how it is confined.'];
+  const [level, short, text] = tiers[info.tier] || ['warn', 'Confinement unknown', 'The sandbox did not say how it is confined.'];
   const open = $('open-details');
   open.dataset.level = level;
   open.setAttribute('aria-label', 'Confinement: ' + short + '. Show details');
   $('tier').textContent = short;
   $('tier-icon').setAttribute('href', level === 'ok' ? '#i-shield' : '#i-alert');
   $('verdict').dataset.level = level;
-  $('verdict').replaceChildren(el('p', { class: 'verdict-title' }, icon(level === 'ok' ? 'shield' : 'alert'), title), el('p', {}, text),
+  $('verdict').replaceChildren(el('p', { class: 'verdict-title' }, icon(level === 'ok' ? 'shield' : 'alert'), short), el('p', {}, text),
     info.reason ? el('p', { class: 'reason' }, info.reason) : '');
   $('protections').replaceChildren(...(info.protections || []).map((p) => el('li', { class: p.on ? 'on' : 'off' },
     icon(p.on ? 'check' : 'cross'), el('div', {}, el('strong', {}, p.name), el('span', { class: 'sr' }, p.on ? ': on. ' : ': off. '), p.detail ? el('span', { class: 'detail' }, p.detail) : ''),
     el('span', { class: 'badge', 'aria-hidden': 'true' }, p.on ? 'on' : 'off'))));
   const hash = info.policy_hash ? el('span', { class: 'hash' }, el('code', { title: info.policy_hash }, info.policy_hash.slice(0, 16)), copyButton(() => info.policy_hash, 'Copy the policy hash')) : 'none';
-  const rows = [['Name', info.sandbox || '–'], ['Tier', info.tier || '–'], ['Model', info.model || 'none'], ['Policy', hash],
+  const rows = [['Name', info.sandbox || '–'], ['Tier', info.tier || '–'], ['Model', $('model-name').textContent], ['Policy', hash],
     ['History', info.saved ? 'kept in the workspace' : 'not saved: kept until the agent ends'], ['Version', info.version || '–']];
   $('about').replaceChildren(...rows.map(([k, v]) => el('div', {}, el('dt', {}, k), el('dd', {}, v))));
 }
@@ -285,8 +288,7 @@ function empty() {
   const none = exchanges.size === 0;
   $('empty').hidden = !none || !$('gate').hidden;
   $('empty').classList.toggle('brief', !$('no-model').hidden);
-  $('empty-title').textContent = 'What shall we work on?';
-  $('empty-text').textContent = info.sandbox ? `You are talking to the agent in sandbox ${info.sandbox}.` : '';
+  $('empty-text').textContent = (tiers[info.tier] || [])[3] || '';
   $('main').classList.toggle('is-empty', none);
   $('clear').disabled = none;
 }
@@ -334,6 +336,8 @@ draft.addEventListener('keydown', (e) => {
     submit();
   }
 });
+// A message does not begin with an empty line; some automation sends one after Enter.
+draft.addEventListener('beforeinput', (e) => { if (e.inputType === 'insertLineBreak' && !draft.value.trim()) e.preventDefault(); });
 $('composer').addEventListener('submit', (e) => { e.preventDefault(); submit(); });
 $('stop').addEventListener('click', () => { stop(); draft.focus(); });
 addEventListener('keydown', (e) => { if (e.key === 'Escape' && !document.querySelector('dialog[open]')) stop(); });

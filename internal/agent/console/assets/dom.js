@@ -58,7 +58,8 @@ export function copyButton(text, label) {
   return button;
 }
 
-// command fills a box with a command line to run elsewhere.
+// command fills a box with a command line to run elsewhere. Its words are kept
+// whole: a flag that is broken after its hyphens reads like two.
 export function command(box, line) {
-  box.replaceChildren(el('code', {}, line), copyButton(() => line, 'Copy the command'));
+  box.replaceChildren(el('code', {}, line.split(' ').flatMap((w, i) => [i ? ' ' : '', el('span', {}, w)])), copyButton(() => line, 'Copy the command'));
 }
