@@ -8,11 +8,13 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/layer"
+	"creel/internal/onboard/ladder"
 )
 
 // agreement is what was agreed to, and how to ask for more.
 type agreement struct {
 	consent func(context.Context, Plan) (bool, error)
+	show    ladder.Report
 
 	mu     sync.Mutex // sandboxes are mended side by side; a person answers one question at a time
 	agreed Plan
@@ -29,6 +31,8 @@ func (a *agreement) covers(ctx context.Context, l layer.Layer, do layer.Action) 
 	if !more || a.consent == nil {
 		return nil
 	}
+	a.show(ladder.Event{Type: ladder.Planned, Layer: string(l.ID()), Subject: l.Subject(), Title: l.Title(),
+		Actions: []layer.Action{do}, Changed: true, Message: "more is needed than was agreed to"})
 	agreed, err := a.consent(ctx, Plan{Actions: []layer.Action{do}})
 	switch {
 	case err != nil:

@@ -114,7 +114,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 	emit(ladder.Event{Type: ladder.RunStarted, Of: len(stack.Layers), Message: o.Command})
 	if damaged != nil {
-		emit(ladder.Event{Type: ladder.Progressed, Message: "the journal is damaged and will be set aside: " + damaged.Error(), Reason: damaged.ID})
+		emit(ladder.Event{Type: ladder.Resumed, Message: "[resume] The journal is damaged; it is set aside at the next change: " + damaged.Error(), Reason: damaged.ID})
 	}
 
 	out.Run = run
@@ -175,7 +175,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 
 	var created []string
-	agreement := &agreement{agreed: out.Plan, consent: o.Consent}
+	agreement := &agreement{agreed: out.Plan, consent: o.Consent, show: emit}
 	out.Outcome, err = ladder.Walk(ctx, stack.Layers, ladder.Options{Run: run, Journal: journal, Report: o.Report, Agree: agreement.covers, Acting: func(l layer.Layer, a layer.Action) {
 		if a.ID == "create-sandbox" {
 			created = append(created, strings.TrimPrefix(l.Subject(), "sandbox/"))
