@@ -26,11 +26,11 @@ const maxMessage = 16 << 20
 
 // client implements gateway.Client.
 type client struct {
-	conn       *grpc.ClientConn
-	openshell  openshellv1.OpenShellClient
-	inference  inferencev1.InferenceClient
-	creel      creelv1.CreelClient
-	endpoint   string
+	conn      *grpc.ClientConn
+	openshell openshellv1.OpenShellClient
+	inference inferencev1.InferenceClient
+	creel     creelv1.CreelClient
+	endpoint  string
 }
 
 var _ gateway.Client = (*client)(nil)

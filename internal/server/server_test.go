@@ -1,0 +1,511 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	creelv1 "creel/api/creel/v1"
+	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/advisory"
+	"creel/internal/bundle"
+	"creel/internal/gateway"
+	"creel/internal/health"
+	"creel/internal/sandbox"
+	"creel/internal/server"
+	"creel/internal/server/servertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func within(t testing.TB) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), servertest.Wait)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// ready creates a sandbox and waits until it is Ready.
+func ready(t testing.TB, c gateway.Client, name string, spec sandbox.Spec) gateway.Inspection {
+	t.Helper()
+	created, err := c.CreateSandbox(within(t), name, spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if created.Phase == sandbox.Ready {
+		t.Errorf("the answer to create says %s, a client must see another phase first", created.Phase)
+	}
+	return await(t, c, name)
+}
+
+func await(t testing.TB, c gateway.Client, name string) gateway.Inspection {
+	t.Helper()
+	i, err := c.WaitSandbox(within(t), name, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if i.Phase != sandbox.Ready {
+		t.Fatalf("sandbox is %s: %s", i.Phase, i.Message)
+	}
+	return i
+}
+
+func run(t testing.TB, c gateway.Client, id string, argv ...string) (int, string, string) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code, err := c.Exec(within(t), gateway.Exec{SandboxID: id, Command: argv, Stdout: &stdout, Stderr: &stderr})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return code, stdout.String(), stderr.String()
+}
+
+func TestLifeOfASandbox(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	i := ready(t, c, "demo", sandbox.Spec{Agent: "command", Command: []string{"true"}, Restart: sandbox.RestartAlways})
+	if !i.Connected || i.State.Confinement.Tier != sandbox.TierNamespaces || i.PolicyDeclared == "" {
+		t.Errorf("inspection %+v", i)
+	}
+	if _, err := c.CreateSandbox(within(t), "demo", sandbox.Spec{}); !errors.Is(err, gateway.ErrAlreadyExists) {
+		t.Errorf("second of the same name: %v", err)
+	}
+	code, stdout, stderr := run(t, c, i.ID, "sh", "-c", "echo out; echo err >&2; exit 3")
+	if code != 3 || stdout != "out\n" || stderr != "err\n" {
+		t.Errorf("exec: %d %q %q", code, stdout, stderr)
+	}
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Exec(within(t), gateway.Exec{SandboxID: i.ID, Command: []string{"true"}}); err == nil {
+		t.Error("a command ran in a stopped sandbox")
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, c, "demo")
+	if deleted, err := c.DeleteSandbox(within(t), "demo"); err != nil || !deleted {
+		t.Fatalf("delete: %v %v", deleted, err)
+	}
+	if deleted, err := c.DeleteSandbox(within(t), "demo"); err != nil || deleted {
+		t.Errorf("second delete: %v %v", deleted, err)
+	}
+	if h, err := g.Driver.Handles(within(t)); err != nil || len(h) != 0 {
+		t.Errorf("left over: %v %v", h, err)
+	}
+	if _, err := c.WaitSandbox(within(t), "demo", nil); !errors.Is(err, gateway.ErrNotFound) {
+		t.Errorf("a deleted sandbox: %v", err)
+	}
+}
+
+func TestSupervisorThatDiedIsStartedAgain(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	i := ready(t, c, "demo", sandbox.Spec{})
+	first := i.ConnectedSince
+	g.Driver.Die(i.ID)
+	for deadline := time.Now().Add(servertest.Wait); ; {
+		now, err := c.Inspect(within(t), false, "demo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now[0].Phase == sandbox.Ready && now[0].Connected && now[0].ConnectedSince.After(first) {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not started again: %+v", now[0])
+		}
+	}
+}
+
+func TestGatewayRestartLeavesSandboxesAlone(t *testing.T) {
+	g := servertest.Start(t)
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer page.Close()
+	target := page.Listener.Addr().(*net.TCPAddr).Port
+	i := ready(t, g.Client(), "demo", sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: target, HealthPath: "/health"}})
+	before := dashboard(t, g.Client(), "demo")
+	fetch(t, before.Forward.Port)
+	starts := count(g.Driver.Calls(), "Start ")
+	pid := g.Driver.Supervisor(i.ID)
+	g.Stop()
+	if _, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", before.Forward.Port), time.Second); err == nil {
+		t.Error("the dashboard's listener outlived its gateway")
+	}
+	g.Run()
+	c := g.Client()
+	await(t, c, "demo")
+	after := dashboard(t, c, "demo")
+	if after.Forward.Port != before.Forward.Port || !after.Forward.Bound || after.Token.Reveal() != before.Token.Reveal() {
+		t.Errorf("dashboard was %+v, is %+v", before.Forward, after.Forward)
+	}
+	fetch(t, after.Forward.Port)
+	if g.Driver.Supervisor(i.ID) != pid || count(g.Driver.Calls(), "Start ") != starts {
+		t.Error("the sandbox was started again")
+	}
+	if count(g.Driver.Calls(), "Renew ") == 0 {
+		t.Error("the supervisor's token was not renewed")
+	}
+	lines := 0
+	if err := c.Logs(within(t), "demo", 0, false, func(gateway.LogLine) { lines++ }); err != nil || lines != 3 {
+		t.Errorf("%d log lines, want 3: %v", lines, err)
+	}
+	healthy, err := c.Inspect(within(t), true, "demo")
+	if err != nil || healthy[0].Health.Verdict != health.OK || healthy[0].Health.HTTPStatus != http.StatusOK {
+		t.Errorf("health %+v: %v", healthy[0].Health, err)
+	}
+}
+
+func dashboard(t testing.TB, c gateway.Client, name string) gateway.Dashboard {
+	t.Helper()
+	d, err := c.Dashboard(within(t), name, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.Forward.Bound || d.Token.Empty() {
+		t.Fatalf("dashboard %+v", d)
+	}
+	hidden, err := c.Dashboard(within(t), name, false)
+	if err != nil || !hidden.Token.Empty() {
+		t.Errorf("a token that was not asked for was shown: %v", err)
+	}
+	return d
+}
+
+func fetch(t testing.TB, port int) {
+	t.Helper()
+	transport := &http.Transport{DisableKeepAlives: true}
+	r, err := (&http.Client{Transport: transport, Timeout: servertest.Wait}).Get(fmt.Sprintf("http://127.0.0.1:%d/", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	if body, err := io.ReadAll(r.Body); err != nil || string(body) != "hello" {
+		t.Fatalf("page %q: %v", body, err)
+	}
+}
+
+func count(calls []string, prefix string) int {
+	n := 0
+	for _, c := range calls {
+		if strings.HasPrefix(c, prefix) {
+			n++
+		}
+	}
+	return n
+}
+
+func TestOneStuckSandboxDelaysNobody(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	for n := range 20 { // more than start at a time
+		name := fmt.Sprintf("stuck%d", n)
+		g.Driver.Stick(name)
+		if _, err := c.CreateSandbox(within(t), name, sandbox.Spec{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for range 16 {
+		<-g.Driver.Stuck()
+	}
+	ready(t, c, "free", sandbox.Spec{})
+	// A stuck start ends as soon as the sandbox is not wanted any more.
+	if deleted, err := c.DeleteSandbox(within(t), "stuck0"); err != nil || !deleted {
+		t.Errorf("delete a stuck one: %v %v", deleted, err)
+	}
+}
+
+func TestFailedStartSaysWhyAndIsRepeated(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	g.Driver.Fail("Start", errors.New("no namespaces on Sundays"))
+	if _, err := c.CreateSandbox(within(t), "demo", sandbox.Spec{}); err != nil {
+		t.Fatal(err)
+	}
+	i, err := c.WaitSandbox(within(t), "demo", nil)
+	if err != nil || i.Phase != sandbox.Error || !strings.Contains(i.Message, "no namespaces on Sundays") {
+		t.Fatalf("%s %q: %v", i.Phase, i.Message, err)
+	}
+	g.Driver.Fail("Start", nil)
+	for deadline := time.Now().Add(servertest.Wait); i.Phase != sandbox.Ready; {
+		if time.Now().After(deadline) {
+			t.Fatalf("still %s: %s", i.Phase, i.Message)
+		}
+		if i, err = c.WaitSandbox(within(t), "demo", nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestWatchOrder(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	api := openshellv1.NewOpenShellClient(g.Conn(nil))
+	i := ready(t, c, "demo", sandbox.Spec{})
+	stream, err := api.WatchSandbox(within(t), &openshellv1.WatchSandboxRequest{Id: i.ID, FollowStatus: true, FollowLogs: true,
+		FollowEvents: true, EventTail: 10, LogTailLines: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var kinds []string
+	for len(kinds) < 4 {
+		m, err := stream.Recv()
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case m.GetSandbox() != nil:
+			kinds = append(kinds, "status")
+		case m.GetLog() != nil:
+			kinds = append(kinds, m.GetLog().GetMessage())
+		case m.GetEvent() != nil:
+			kinds = append(kinds, "event")
+		}
+	}
+	if got := strings.Join(kinds, ","); got != "status,line 1,line 2,event" {
+		t.Errorf("order is %s", got)
+	}
+	if _, err := c.DeleteSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	for {
+		if _, err := stream.Recv(); err != nil {
+			if !errors.Is(err, io.EOF) {
+				t.Errorf("the stream of a deleted sandbox ends with %v", err)
+			}
+			break
+		}
+	}
+	gone, err := api.WatchSandbox(within(t), &openshellv1.WatchSandboxRequest{Id: i.ID})
+	if err == nil {
+		_, err = gone.Recv()
+	}
+	if status.Code(err) != codes.NotFound {
+		t.Errorf("watch what does not exist: %v", err)
+	}
+}
+
+func TestExecEndsWithAnExitEvent(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	api := openshellv1.NewOpenShellClient(g.Conn(nil))
+	i := ready(t, c, "demo", sandbox.Spec{})
+	for name, x := range map[string]struct {
+		request *openshellv1.ExecSandboxRequest
+		code    int32
+		out     string
+		fails   bool
+	}{
+		"true":      {request: &openshellv1.ExecSandboxRequest{Command: []string{"true"}}},
+		"not there": {request: &openshellv1.ExecSandboxRequest{Command: []string{"/no/such/program"}}, code: 127},
+		"input":     {request: &openshellv1.ExecSandboxRequest{Command: []string{"cat"}, Stdin: []byte("in")}, out: "in"},
+		"much":      {request: &openshellv1.ExecSandboxRequest{Command: []string{"head", "-c", "3000000", "/dev/zero"}}, out: strings.Repeat("\x00", 3000000)},
+		"env":       {request: &openshellv1.ExecSandboxRequest{Command: []string{"sh", "-c", "echo $A; pwd"}, Environment: map[string]string{"A": "b c"}, Workdir: "/"}, out: "b c\n/\n"},
+		"time-out":  {request: &openshellv1.ExecSandboxRequest{Command: []string{"sleep", "600"}, TimeoutSeconds: 1}, code: 124},
+		"vanishes":  {request: &openshellv1.ExecSandboxRequest{Command: []string{"vanish"}}, code: 255, fails: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			request := &openshellv1.ExecSandboxRequest{SandboxId: i.ID, Command: x.request.Command, Stdin: x.request.Stdin,
+				Environment: x.request.Environment, Workdir: x.request.Workdir, TimeoutSeconds: x.request.TimeoutSeconds}
+			stream, err := api.ExecSandbox(within(t), request)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var out strings.Builder
+			var last *openshellv1.ExecSandboxEvent
+			for {
+				m, err := stream.Recv()
+				if err != nil {
+					if fails := !errors.Is(err, io.EOF); fails != x.fails {
+						t.Errorf("stream ended with %v", err)
+					}
+					break
+				}
+				last = m
+				out.Write(m.GetStdout().GetData())
+			}
+			if last.GetExit() == nil {
+				t.Fatal("the last event is no exit")
+			}
+			if last.GetExit().GetExitCode() != x.code || out.String() != x.out {
+				t.Errorf("code %d, %d bytes of output", last.GetExit().GetExitCode(), out.Len())
+			}
+		})
+	}
+	many := make([]string, 1025)
+	for n := range many {
+		many[n] = "x"
+	}
+	for name, r := range map[string]*openshellv1.ExecSandboxRequest{
+		"no command":     {SandboxId: i.ID},
+		"many arguments": {SandboxId: i.ID, Command: many},
+		"long argument":  {SandboxId: i.ID, Command: []string{strings.Repeat("x", 32<<10+1)}},
+		"bad variable":   {SandboxId: i.ID, Command: []string{"true"}, Environment: map[string]string{"A B": ""}},
+	} {
+		stream, err := api.ExecSandbox(within(t), r)
+		if err == nil {
+			_, err = stream.Recv()
+		}
+		if status.Code(err) != codes.InvalidArgument {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestExecStreamsBothWays(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	i := ready(t, c, "demo", sandbox.Spec{})
+	stdinReader, stdin := io.Pipe()
+	stdout, stdoutWriter := io.Pipe()
+	done := make(chan error, 1)
+	ctx := within(t)
+	go func() {
+		code, err := c.Exec(ctx, gateway.Exec{SandboxID: i.ID, Command: []string{"cat"}, Stdin: stdinReader, Stdout: stdoutWriter})
+		if err == nil && code != 0 {
+			err = fmt.Errorf("code %d", code)
+		}
+		done <- err
+	}()
+	for n := range 3 { // each answer comes before the next question is asked
+		question := fmt.Sprintf("question %d\n", n)
+		if _, err := io.WriteString(stdin, question); err != nil {
+			t.Fatal(err)
+		}
+		answer := make([]byte, len(question))
+		if _, err := io.ReadFull(stdout, answer); err != nil || string(answer) != question {
+			t.Fatalf("%q: %v", answer, err)
+		}
+	}
+	_ = stdin.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTombstoneAndHandlesOnDisk(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	gone := ready(t, c, "gone", sandbox.Spec{})
+	kept := ready(t, c, "kept", sandbox.Spec{Agent: "command", Command: []string{"sleep", "1"}})
+	g.Stop()
+	stone := g.Config.Gateway.Sandbox(gone.ID)
+	if err := os.MkdirAll(stone.Dir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(stone.File("deleted"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.Run()
+	c = g.Client()
+	await(t, c, "kept")
+	for deadline := time.Now().Add(servertest.Wait); ; {
+		all, err := c.Inspect(within(t), false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(all) == 1 && all[0].ID == kept.ID {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("records %+v", all)
+		}
+	}
+	// The database is lost; what is on disk makes it again.
+	g.Stop()
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(g.Config.Gateway.Database() + suffix)
+	}
+	g.Run()
+	again := await(t, g.Client(), "kept")
+	if again.ID != kept.ID || again.PolicyDeclared != kept.PolicyDeclared {
+		t.Errorf("was %+v, is %+v", kept, again)
+	}
+}
+
+func TestClockForwardTwoDays(t *testing.T) { // R17
+	g := servertest.Start(t)
+	ready(t, g.Client(), "demo", sandbox.Spec{})
+	g.Stop()
+	g.Config.Now = func() time.Time { return time.Now().Add(48 * time.Hour) }
+	g.Run()
+	c := g.Client()
+	i := await(t, c, "demo")
+	if code, _, _ := run(t, c, i.ID, "true"); code != 0 {
+		t.Errorf("exec: %d", code)
+	}
+}
+
+func TestPorts(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	g := servertest.Start(t, func(c *server.Config) { c.Port = taken })
+	if g.Ready.Port == taken || g.Ready.Port == 0 {
+		t.Errorf("port %d", g.Ready.Port)
+	}
+	explicit := servertest.New(t, func(c *server.Config) { c.Port, c.PortExplicit = taken, true })
+	err = explicit.TryRun()
+	if p, ok := advisory.Of(err); !ok || p.ID != "port-in-use" || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("explicit port: %v", err)
+	}
+}
+
+func TestSocketOfALivingProcessIsNotReplaced(t *testing.T) {
+	g := servertest.Start(t)
+	second := servertest.New(t)
+	second.Config.Gateway.Roots.Run = g.Config.Gateway.Roots.Run
+	err := second.TryRun()
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-socket-taken" {
+		t.Errorf("second gateway on one socket: %v", err)
+	}
+	ready(t, g.Client(), "demo", sandbox.Spec{})
+	// A socket file that nobody answers on is replaced.
+	third := servertest.New(t)
+	path := third.Config.Gateway.Socket()
+	if err := os.MkdirAll(third.Config.Gateway.RunDir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stale, err := net.Listen("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stale.(*net.UnixListener).SetUnlinkOnClose(false)
+	_ = stale.Close()
+	if _, err := os.Lstat(path); err != nil {
+		t.Fatal(err)
+	}
+	third.Run()
+}
+
+func TestIdentity(t *testing.T) {
+	g := servertest.Start(t)
+	id, err := g.Client().Identity(within(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id.InstanceID != g.Ready.InstanceID || id.PID != os.Getpid() || id.Gateway != "creel" || id.BuildID != "build-test" {
+		t.Errorf("identity %+v", id)
+	}
+	other := servertest.Start(t)
+	c := g.Conn(other.Config.Material.ClientConfig(bundle.LocalName))
+	if _, err := creelv1.NewCreelClient(c).GetIdentity(within(t), &creelv1.GetIdentityRequest{}); err == nil {
+		t.Error("another gateway's certificate was accepted")
+	}
+}
