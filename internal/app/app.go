@@ -1,0 +1,169 @@
+// Package app is the composition root: the only place that names real runtimes,
+// drivers and stores, and joins them to the commands. It decides nothing.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"slices"
+
+	"creel/internal/agent/console"
+	"creel/internal/cli"
+	"creel/internal/cli/ui"
+	"creel/internal/credential"
+	"creel/internal/desired"
+	"creel/internal/gateway"
+	"creel/internal/gateway/embedded"
+	"creel/internal/inference"
+	"creel/internal/layer"
+	"creel/internal/onboard/ladder"
+	"creel/internal/sandbox"
+	"creel/internal/sandbox/process"
+	"creel/internal/server"
+	"creel/internal/state"
+	"creel/internal/supervisor"
+	"creel/internal/supervisor/confine"
+	"creel/internal/version"
+)
+
+// Options change the program for tests.
+type Options struct {
+	// AfterEntry is called when a journal entry is on disk.
+	AfterEntry func(ladder.Entry)
+}
+
+// Main runs one command line on the process's own streams and environment and
+// returns its exit code.
+func Main(ctx context.Context, args []string, o Options) int {
+	g := &graph{getenv: os.Getenv}
+	deps := cli.Deps{
+		Streams: ui.NewStreams(os.Stdin, os.Stdout, os.Stderr, os.Getenv),
+		Getenv:  os.Getenv,
+		Build:   cli.Build{Version: version.Version(), ID: version.BuildID()},
+		Roots:   g.findRoots,
+		Runtime: func(name string) (gateway.Runtime, error) {
+			if _, err := g.findRoots(); err != nil {
+				return nil, err
+			}
+			return g.runtime(name)
+		},
+		Layers:         g.layers,
+		AfterEntry:     o.AfterEntry,
+		ProbeDashboard: probeDashboard,
+		OpenBrowser:    openBrowser,
+		Destroy:        g.destroy,
+		Uninstall:      g.uninstall,
+		Serve:          g.serve,
+		Supervise: func(ctx context.Context, dir string) int {
+			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
+		},
+		Confine: confine.Main,
+		Console: func(ctx context.Context) int { return console.Main(ctx, os.Getenv, os.Stderr) },
+	}
+	return cli.Main(ctx, args, deps)
+}
+
+// graph makes the parts when they are needed.
+type graph struct {
+	getenv func(string) string
+	roots  state.Roots
+	found  bool
+}
+
+func (g *graph) findRoots() (state.Roots, error) {
+	if g.found {
+		return g.roots, nil
+	}
+	r, err := state.RootsFrom(g.getenv)
+	if err != nil {
+		return r, err
+	}
+	g.roots, g.found = r, true
+	return r, nil
+}
+
+// runtime is the runtime of a gateway as its desired state says.
+func (g *graph) runtime(name string) (gateway.Runtime, error) {
+	paths := g.roots.Gateway(name)
+	doc, err := desired.Load(paths.Desired())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return g.embedded(paths, 0, false), nil
+	case err != nil:
+		return nil, err
+	}
+	return g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0), nil
+}
+
+func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
+	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit})
+}
+
+func (g *graph) driver(paths state.Gateway) sandbox.Driver {
+	return process.New(paths, func() (string, error) { return embedded.Self(paths.Roots) }, process.Options{})
+}
+
+// serve is the daemon.
+func (g *graph) serve(ctx context.Context, name string) error {
+	if _, err := g.findRoots(); err != nil {
+		return err
+	}
+	paths := g.roots.Gateway(name)
+	return embedded.Serve(ctx, embedded.ServeConfig{
+		Gateway: paths,
+		Driver:  g.driver(paths),
+		Server: func(ctx context.Context, in embedded.ServerInput, ready func(embedded.Ready)) error {
+			return server.Run(ctx, server.Config{
+				Gateway: in.Gateway, Material: in.Material, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,
+				Version: in.Version, BuildID: in.BuildID, Log: in.Log, Check: inference.CheckRoute,
+			}, func(r server.Ready) {
+				ready(embedded.Ready{InstanceID: r.InstanceID, Host: r.Host, Port: r.Port})
+			})
+		},
+	})
+}
+
+// layers builds the layers of what is wanted, lowest first.
+func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope) (cli.Stack, error) {
+	if _, err := g.findRoots(); err != nil {
+		return cli.Stack{}, err
+	}
+	paths := g.roots.Gateway(doc.Name)
+	runtime := g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0)
+	session := layer.NewSession(runtime)
+	key := scope.Key
+	if key == nil {
+		key = func() credential.Secret { return credential.Secret{} }
+	}
+	all := []layer.Layer{
+		layer.NewHost(g.hostChecks(paths, doc)),
+		layer.NewSecrets(runtime),
+		layer.NewGateway(doc.Name, runtime, session),
+		layer.NewRegistration(registrar(paths, runtime)),
+		layer.NewInference(session, layer.WantedInference{
+			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,
+			Key: key, Check: inference.CheckRoute,
+		}),
+	}
+	for _, s := range doc.Sandboxes {
+		if scope.Sandbox != "" && s.Name != scope.Sandbox {
+			continue
+		}
+		spec, err := s.Spec()
+		if err != nil {
+			return cli.Stack{}, fmt.Errorf("sandbox %s: %w", s.Name, err)
+		}
+		want, err := layer.NewWantedSandbox(s.Name, spec, s.Wanted)
+		if err != nil {
+			return cli.Stack{}, err
+		}
+		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want), layer.NewDashboard(session, want, probeDashboard))
+	}
+	if len(scope.Only) > 0 {
+		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return !slices.Contains(scope.Only, l.ID()) })
+	}
+	return cli.Stack{Layers: all, Close: session.Close}, nil
+}

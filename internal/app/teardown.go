@@ -1,0 +1,156 @@
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+
+	"creel/internal/cli"
+	"creel/internal/gateway"
+	"creel/internal/health"
+	"creel/internal/registration"
+	"creel/internal/sandbox"
+	"creel/internal/state"
+)
+
+// destroy removes one sandbox. A gateway that answers does it; otherwise it is
+// done here, and a tombstone tells the gateway at its next start.
+func (g *graph) destroy(ctx context.Context, gatewayName, name string, report gateway.Progress) (bool, error) {
+	runtime, err := g.runtime(gatewayName)
+	if err != nil {
+		return false, err
+	}
+	if o := runtime.Observe(ctx); o.Verdict == health.OK {
+		c, err := runtime.Dial(ctx)
+		if err != nil {
+			return false, err
+		}
+		report("asking the gateway to delete sandbox " + name)
+		existed, err := c.DeleteSandbox(ctx, name)
+		return existed, errors.Join(err, c.Close())
+	}
+	paths := g.roots.Gateway(gatewayName)
+	driver := g.driver(paths)
+	handles, listErr := driver.Handles(ctx)
+	i := slices.IndexFunc(handles, func(h sandbox.Handle) bool { return h.Name == name })
+	if i < 0 {
+		return false, listErr
+	}
+	report("the gateway does not answer; deleting sandbox " + name + " without it")
+	return true, bury(ctx, driver, paths, handles[i])
+}
+
+// bury destroys a sandbox while its gateway is down and leaves a tombstone, so
+// that the record in the gateway's store is not taken for a sandbox to restore.
+func bury(ctx context.Context, driver sandbox.Driver, paths state.Gateway, h sandbox.Handle) error {
+	if err := driver.Destroy(ctx, h); err != nil {
+		return fmt.Errorf("destroy sandbox %s: %w", h.Name, err)
+	}
+	dir := paths.Sandbox(h.ID)
+	if err := state.MkdirAll(dir.Dir()); err != nil {
+		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
+	}
+	if err := state.WriteFile(dir.File(state.TombstoneFile), []byte(h.Name+"\n"), state.FileMode); err != nil {
+		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
+	}
+	return nil
+}
+
+// uninstall removes everything of one gateway, whatever state it is in. What
+// cannot be removed does not keep the rest from being removed.
+func (g *graph) uninstall(ctx context.Context, name string, plan bool, report gateway.Progress) (cli.Removal, error) {
+	paths := g.roots.Gateway(name)
+	driver := g.driver(paths)
+	runtime, err := g.runtime(name)
+	if err != nil {
+		// An unreadable desired state must not keep it from being removed.
+		runtime = g.embedded(paths, 0, false)
+	}
+	handles := everyHandle(ctx, driver, paths)
+	removal := cli.Removal{}
+	for _, h := range handles {
+		removal.Sandboxes = append(removal.Sandboxes, h.Name)
+	}
+	if held, holder, err := state.Held(paths.File(state.DaemonLockFile)); err == nil && held {
+		removal.Processes = append(removal.Processes, fmt.Sprintf("gateway daemon (pid %d)", holder.PID))
+	}
+	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
+		if _, err := os.Lstat(p); err == nil {
+			removal.Paths = append(removal.Paths, p)
+		}
+	}
+	if plan {
+		return removal, nil
+	}
+	var problems []error
+	report("stopping the gateway")
+	if err := runtime.Stop(ctx, report); err != nil {
+		problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+	}
+	for _, h := range handles {
+		report("removing sandbox " + h.Name)
+		if err := driver.Destroy(ctx, h); err != nil {
+			problems = append(problems, fmt.Errorf("destroy sandbox %s: %w", h.Name, err))
+		}
+	}
+	if err := registration.Remove(paths); err != nil {
+		problems = append(problems, fmt.Errorf("remove registration: %w", err))
+	}
+	if len(problems) > 0 {
+		// The records are what a second attempt works from.
+		return removal, errors.Join(problems...)
+	}
+	report("removing state")
+	for _, p := range removal.Paths {
+		problems = append(problems, os.RemoveAll(p))
+	}
+	problems = append(problems, g.removeEmptyRoots())
+	return removal, errors.Join(problems...)
+}
+
+// everyHandle lists the sandboxes on disk; one whose record cannot be read is
+// listed by its directory alone.
+func everyHandle(ctx context.Context, driver sandbox.Driver, paths state.Gateway) []sandbox.Handle {
+	handles, _ := driver.Handles(ctx) // unreadable records are found below
+	entries, err := os.ReadDir(paths.Sandboxes())
+	if err != nil {
+		return handles
+	}
+	for _, e := range entries {
+		known := slices.ContainsFunc(handles, func(h sandbox.Handle) bool { return h.ID == e.Name() })
+		if !known && e.IsDir() {
+			handles = append(handles, sandbox.Handle{Version: 1, ID: e.Name(), Name: e.Name(), Gateway: paths.Name, Driver: driver.Name()})
+		}
+	}
+	return handles
+}
+
+// removeEmptyRoots removes the copies of this executable and the empty
+// directories, once no gateway is left.
+func (g *graph) removeEmptyRoots() error {
+	if left, err := os.ReadDir(filepath.Join(g.roots.State, state.GatewaysDir)); err == nil && len(left) > 0 {
+		return nil
+	}
+	if err := os.RemoveAll(g.roots.Versions()); err != nil {
+		return err
+	}
+	for _, dir := range []string{
+		filepath.Join(g.roots.State, state.GatewaysDir), filepath.Join(g.roots.Run, state.GatewaysDir), g.roots.DesiredFiles(),
+		g.roots.Run, g.roots.State, g.roots.Config,
+	} {
+		// A directory that holds anything else is not ours to remove.
+		if err := os.Remove(dir); err != nil && !errors.Is(err, fs.ErrNotExist) && !notEmpty(dir) {
+			return err
+		}
+	}
+	return nil
+}
+
+func notEmpty(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err == nil && len(entries) > 0
+}
