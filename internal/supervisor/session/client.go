@@ -89,6 +89,9 @@ type Client struct {
 	changed chan struct{} // holds one: the state is to be reported
 	mu      sync.Mutex
 	exits   []exit
+	wanted  uint64        // changes so far
+	told    uint64        // of which the gateway knows so many
+	settled chan struct{} // closed and replaced when told reaches wanted
 }
 
 // New makes a client; nothing is dialled before Run or a question for a route.
@@ -111,7 +114,7 @@ func New(cfg Config) (*Client, error) {
 		return nil, fmt.Errorf("make client of the gateway: %w", err)
 	}
 	return &Client{cfg: cfg, connection: connection, openshell: openshellv1.NewOpenShellClient(connection),
-		supervisor: creelv1.NewSupervisorClient(connection), changed: make(chan struct{}, 1),
+		supervisor: creelv1.NewSupervisorClient(connection), changed: make(chan struct{}, 1), settled: make(chan struct{}),
 		routes: &Routes{client: inferencev1.NewInferenceClient(connection), fresh: cfg.Pace.Fresh}}, nil
 }
 
@@ -123,6 +126,25 @@ func (c *Client) Close() error { return c.connection.Close() }
 
 // Changed has the state reported soon.
 func (c *Client) Changed() {
+	c.mu.Lock()
+	c.wanted++
+	c.mu.Unlock()
+	c.wake()
+}
+
+// Settled is closed once the gateway knows of every change so far.
+func (c *Client) Settled() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.told == c.wanted {
+		done := make(chan struct{})
+		close(done)
+		return done
+	}
+	return c.settled
+}
+
+func (c *Client) wake() {
 	select {
 	case c.changed <- struct{}{}:
 	default:

@@ -32,7 +32,7 @@ func (c *Client) session(ctx context.Context) (established bool, err error) {
 		return false, err
 	}
 	c.cfg.Log.Info("session with the gateway began")
-	c.Changed() // a gateway that was started again knows nothing yet
+	c.wake() // a gateway that was started again knows nothing yet
 
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, cancel)() // the stream was opened outside of the group
@@ -161,12 +161,21 @@ func (c *Client) report(ctx context.Context, every time.Duration) error {
 		case <-ctx.Done():
 			return ctx.Err()
 		}
+		c.mu.Lock()
+		wanted := c.wanted
+		c.mu.Unlock()
 		now := c.cfg.State()
 		relayed = now.RelayRequests
 		if err := c.reportOnce(ctx, now); err != nil {
-			c.Changed() // for the next session
+			c.wake() // for the next session
 			return fmt.Errorf("report state: %w", err)
 		}
+		c.mu.Lock()
+		if c.told = wanted; c.told == c.wanted {
+			close(c.settled)
+			c.settled = make(chan struct{})
+		}
+		c.mu.Unlock()
 	}
 }
 
