@@ -10,6 +10,7 @@ import (
 	"mime"
 	"net"
 	"net/http"
+	"net/netip"
 	"strconv"
 	"sync"
 	"time"
@@ -47,9 +48,15 @@ type link struct {
 func Probe(ctx context.Context, target Target) Report {
 	bounded, cancel := budget.Context(ctx, budget.Probe, "ask the dashboard")
 	defer cancel()
+	host := target.Host
+	// A listener on every address is asked where it surely is, and by a name that
+	// an agent takes for its own.
+	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
 	p := &prober{
 		outer: ctx, target: target,
-		address: net.JoinHostPort(target.Host, strconv.Itoa(target.Port)),
+		address: net.JoinHostPort(host, strconv.Itoa(target.Port)),
 		client: &http.Client{
 			Transport:     &http.Transport{Proxy: nil, DisableCompression: true},
 			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },

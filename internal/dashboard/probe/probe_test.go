@@ -115,6 +115,10 @@ func TestConsoleOpens(t *testing.T) {
 	if diff := cmp.Diff(want, verdicts(r)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
+	target.Host = "0.0.0.0"
+	check(t, Probe(t.Context(), target), health.OK, "")
+	target.Host = "127.0.0.1"
+
 	// However often somebody asks, the answer stays the same and stays quick: the
 	// wrong tokens of the probe must not use up the console's patience with them.
 	began := time.Now()

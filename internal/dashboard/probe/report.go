@@ -11,7 +11,7 @@ import (
 
 // Target is the dashboard to ask.
 type Target struct {
-	Host string // "127.0.0.1"; an address that is bound, never a wildcard
+	Host string // where the listener is bound; a wildcard is asked on loopback
 	Port int
 	// HealthPath is asked over HTTP; without one any answer below 500 to "/" will do.
 	HealthPath string
