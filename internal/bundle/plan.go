@@ -95,7 +95,6 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 		f, ok := need[m]
 		return ok && !f.Automatic && f.Class != Expiring
 	})
-	groupOfNew := groupIsNew(group, need, r)
 	for _, m := range members(g, l) {
 		f, needed := need[m.name]
 		along := slices.Contains(group, m.name)
@@ -108,7 +107,7 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 			}
 		}
 		s := Step{Member: m.name, Name: f.Name, Class: f.Class, Coupled: !needed, KeepsKey: f.KeepsKey && needed,
-			Recreate: f.WrongType, Disturbs: []string{}}
+			Recreate: f.WrongType}
 		s.FromCA = !along && keepsCAKey(g, l) && (m.role == roleServer || m.role == roleClient)
 		if along {
 			s.Consent = groupConsent
@@ -116,9 +115,7 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 			s.Consent = !f.Automatic && f.Class != Expiring
 		}
 		s.Title = s.title(m)
-		if !(along && groupOfNew) {
-			s.Disturbs = disturbed(m, s)
-		}
+		s.Disturbs = disturbed(m, s)
 		if f.Class == Absent {
 			p.Missing = append(p.Missing, f.Name)
 		}
@@ -145,21 +142,6 @@ func coupled(g Generation, l Layout, need map[string]Finding, keepsKey bool) []s
 		return []string{CA, Server, Client}
 	}
 	return nil
-}
-
-// groupIsNew reports that no member of a group exists, so that nobody can be
-// using one.
-func groupIsNew(group []string, need map[string]Finding, r Report) bool {
-	for _, m := range group {
-		f, ok := need[m]
-		if !ok {
-			f = r.Find(m)
-		}
-		if f.Class != Absent {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *Plan) note(r role) {

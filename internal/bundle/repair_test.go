@@ -91,6 +91,24 @@ func TestRepairEveryDamage(t *testing.T) {
 	}
 }
 
+// TestTokenKeySurvivesItsCompanions: running sandboxes hold tokens of it.
+func TestTokenKeySurvivesItsCompanions(t *testing.T) {
+	for _, key := range []string{keyPublic, keyKeyID} {
+		for name, value := range map[string]string{"gone": "", "wrong": "wrong"} {
+			s := fresh(t, directory(), moment())
+			before := clone(s).Secrets[JWT]
+			s.Secrets[JWT].Data[key] = []byte(value)
+			store := newMemoryStore(s)
+			if _, err := Repair(t.Context(), store, directory(), moment(), RepairOptions{Replace: true}); err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(before, store.secrets[JWT]); diff != "" {
+				t.Errorf("%s %s:\n%s", key, name, diff)
+			}
+		}
+	}
+}
+
 func TestUnknownIsNeverRepaired(t *testing.T) {
 	store := newMemoryStore(Snapshot{})
 	store.failLoad = errors.New("connection refused")

@@ -197,7 +197,7 @@ func (c *checker) allowedIP(here []any, text string) {
 		prefix = netip.PrefixFrom(ip, ip.BitLen())
 	}
 	for _, f := range forbidden() {
-		if f.Overlaps(prefix.Masked()) {
+		if f.Overlaps(prefix) {
 			c.add(here, "%s reaches %s, which no policy opens", text, f)
 			return
 		}

@@ -232,6 +232,17 @@ func TestForeignIsNeverTouched(t *testing.T) {
 			put(t, g.Registration()+"/mtls/ca.crt", "theirs")
 			put(t, g.Roots.OpenShell+"/active_gateway", "theirs")
 		},
+		"a key is a link": func(t *testing.T, g state.Gateway) {
+			mustWrite(t, g, endpoint(), credentials(), false)
+			put(t, g.Roots.OpenShell+"/active_gateway", "theirs")
+			put(t, g.Roots.OpenShell+"/precious", "key\n")
+			if err := os.Remove(g.Registration() + "/mtls/tls.key"); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.Symlink("../../../precious", g.Registration()+"/mtls/tls.key"); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"mtls is a link": func(t *testing.T, g state.Gateway) {
 			mustWrite(t, g, endpoint(), credentials(), false)
 			if err := os.RemoveAll(g.Registration() + "/mtls"); err != nil {
