@@ -121,7 +121,7 @@ var rules = []rule{
 	{
 		from:   []string{"creel/internal/server/..."},
 		not:    []string{"creel/internal/gateway/...", "creel/internal/sandbox/process", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
-		but:    []string{"creel/internal/gateway"},
+		but:    []string{"creel/internal/gateway", "creel/internal/gateway/client"}, // servertest shows the server as clients see it
 		reason: "the server reaches sandboxes through the driver's contract and the supervisor's session",
 	},
 	{
@@ -151,6 +151,7 @@ type onlyIn struct {
 var homes = []onlyIn{
 	{[]string{"creel/api/..."}, []string{"creel/api/...", "creel/internal/server/...", "creel/internal/gateway/client", "creel/internal/gateway/evidence", "creel/internal/supervisor/session"},
 		"generated types are converted at the edge"},
+	{[]string{"creel/internal/gateway/client"}, []string{"creel/internal/app", "creel/internal/gateway/...", "creel/internal/server/servertest"}, "the client is a runtime's to hand out"},
 	{[]string{"modernc.org/sqlite/..."}, []string{"creel/internal/server/store"}, "one package knows the database"},
 	{[]string{"github.com/spf13/cobra/..."}, []string{"creel/internal/cli/...", "creel/cmd/..."}, "commands are the command line's"},
 	{[]string{"charm.land/..."}, []string{"creel/internal/cli/ui"}, "prompts and colours are the terminal's"},
@@ -219,6 +220,7 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/supervisor", "creel/internal/server/token"},
 		{"creel/internal/server", "modernc.org/sqlite"},
 		{"creel/internal/server", "creel/internal/app"},
+		{"creel/internal/server", "creel/internal/gateway/client"},
 		{"creel/internal/onboard", "github.com/spf13/cobra"},
 		{"creel/internal/desired", "gopkg.in/yaml.v3"},
 	} {
