@@ -86,6 +86,7 @@ func (d *daemon) adoptHandles(ctx context.Context) error {
 		if _, err := os.Lstat(d.cfg.Gateway.Sandbox(h.ID).File(state.TombstoneFile)); err == nil {
 			continue
 		}
+		d.onDisk[h.ID] = h // nobody else is there yet
 		if _, err := d.store.Sandboxes.ByID(ctx, h.ID); !errors.Is(err, store.ErrNotFound) {
 			if err != nil {
 				return err

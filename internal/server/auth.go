@@ -56,7 +56,8 @@ func authTable() map[string]mode {
 	add("openshell.v1.OpenShell", dual, "GetSandboxConfig", "UpdateConfig", "GetDraftPolicy")
 	add("openshell.inference.v1.Inference", sandboxOnly, "GetInferenceBundle")
 	add("openshell.inference.v1.Inference", userOnly, "SetInferenceRoute", "GetInferenceRoute", "DeleteInferenceRoute")
-	add("creel.v1.Creel", userOnly, "GetIdentity", "InspectSandboxes", "GetDashboard", "CheckInference")
+	add("creel.v1.Creel", userOnly, "GetIdentity", "InspectSandboxes", "GetDashboard", "CheckInference",
+		"UpdateSandbox")
 	add("creel.v1.Supervisor", sandboxOnly, "ReportState")
 	return table
 }

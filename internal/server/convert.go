@@ -64,7 +64,32 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 		s.Environment = map[string]string{}
 	}
 	maps.Copy(s.Environment, p.GetEnvironment())
-	if len(s.Command) == 0 && (x.Agent == "" || x.Agent == "command") {
+	if d := x.Dashboard; d != nil {
+		s.Dashboard = sandbox.Dashboard{TargetPort: d.TargetPort, Bind: d.Bind, Port: d.Port, PortExplicit: d.PortExplicit,
+			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath}
+	}
+	document, err := policyFrom(x.Policy, p.GetPolicy())
+	if err != nil {
+		return sandbox.Spec{}, fmt.Errorf("policy: %w", err)
+	}
+	s.Policy = document.Canonical()
+	return settle(s)
+}
+
+// specFromJSON reads a whole sandbox.Spec.
+func specFromJSON(text []byte) (sandbox.Spec, error) {
+	var s sandbox.Spec
+	d := json.NewDecoder(bytes.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&s); err != nil {
+		return s, fmt.Errorf("specification: %w", err)
+	}
+	return settle(s)
+}
+
+// settle fills in what was left open and refuses what cannot be.
+func settle(s sandbox.Spec) (sandbox.Spec, error) {
+	if len(s.Command) == 0 && (s.Agent == "" || s.Agent == "command") {
 		s.Command, s.TTY = []string{"/bin/bash", "-l"}, true
 	}
 	if s.Agent == "" {
@@ -76,16 +101,12 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 	if s.Confinement == "" {
 		s.Confinement = sandbox.TierAuto
 	}
-	if x.Dashboard != nil {
-		s.Dashboard = sandbox.Dashboard{TargetPort: x.Dashboard.TargetPort, Bind: x.Dashboard.Bind, Port: x.Dashboard.Port,
-			PortExplicit: x.Dashboard.PortExplicit, HealthPath: x.Dashboard.HealthPath, WebSocket: x.Dashboard.WebSocketPath}
-		if s.Dashboard.Bind == "" {
-			s.Dashboard.Bind = "127.0.0.1"
-		}
+	if s.Dashboard.TargetPort > 0 && s.Dashboard.Bind == "" {
+		s.Dashboard.Bind = "127.0.0.1"
 	}
-	document, err := policyFrom(x.Policy, p.GetPolicy())
+	document, err := policyFrom(string(s.Policy), nil)
 	if err != nil {
-		return sandbox.Spec{}, fmt.Errorf("policy: %w", err)
+		return s, fmt.Errorf("policy: %w", err)
 	}
 	s.Policy, s.PolicyHash = document.Canonical(), document.Hash()
 	return s, checkSpec(s)

@@ -41,6 +41,8 @@ type daemon struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry // by sandbox id
+	// onDisk are the handles that were there at the start, each until it is taken.
+	onDisk map[string]sandbox.Handle
 
 	tunnels sessionCounter
 
@@ -60,7 +62,7 @@ func openDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 		return nil, errors.Join(advisory.New("credential-key-unusable", "open the key of stored credentials", err), s.Close())
 	}
 	d := &daemon{cfg: cfg, log: cfg.Log, store: s, keyring: keyring, instance: uuid.NewString(), started: cfg.Now(),
-		ctx: ctx, starts: make(chan struct{}, concurrentStarts), entries: map[string]*entry{}}
+		ctx: ctx, starts: make(chan struct{}, concurrentStarts), entries: map[string]*entry{}, onDisk: map[string]sandbox.Handle{}}
 	d.tunnels.open = map[string]int{}
 	d.hub = relay.New(relay.Config{Changed: d.sessionChanged})
 	d.runner = remote.New(func(ctx context.Context, id string) (net.Conn, error) {
@@ -81,6 +83,17 @@ func (d *daemon) entry(id string) *entry {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	return d.entries[id]
+}
+
+func (d *daemon) handleOnDisk(id string) *sandbox.Handle {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	h, ok := d.onDisk[id]
+	if !ok {
+		return nil
+	}
+	delete(d.onDisk, id)
+	return &h
 }
 
 // adopt begins to look after a sandbox.
@@ -123,7 +136,7 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	for i, o := range records {
 		if o.Value.DashboardPort > 0 {
-			d.keepForward(ctx, adopted[i], o)
+			d.keepForward(ctx, adopted[i])
 		}
 	}
 	for _, e := range adopted {

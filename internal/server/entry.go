@@ -17,6 +17,8 @@ type entry struct {
 	feed *feed.Feed
 	wake chan struct{}
 
+	binding sync.Mutex // held while the forward is bound or closed
+
 	mu      sync.Mutex
 	phase   sandbox.Phase
 	message string

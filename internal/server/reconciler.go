@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"reflect"
 	"time"
 
 	openshellv1 "creel/api/openshell/v1"
@@ -99,7 +100,7 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	}
 	d.setPhase(ctx, e, decision.Phase, decision.Message)
 	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
-		d.keepForward(ctx, e, o)
+		d.keepForward(ctx, e)
 	} else {
 		d.closeForward(e)
 	}
@@ -114,7 +115,10 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 
 // prepare makes the sandbox's directories, or finds them.
 func (d *daemon) prepare(ctx context.Context, own *effort, o store.Object[store.Sandbox]) error {
-	if own.handle != nil {
+	if own.handle == nil {
+		own.handle = d.handleOnDisk(o.ID)
+	}
+	if own.handle != nil && (o.Value.Deleting || reflect.DeepEqual(own.handle.Spec, o.Value.Spec)) {
 		return nil
 	}
 	if o.Value.Deleting { // what was removed is not made again to be removed
@@ -315,15 +319,22 @@ func eventType(p sandbox.Phase) string {
 
 // keepForward binds the dashboard's listener when it should be and is not, and
 // records the port so that it is the same after a restart.
-func (d *daemon) keepForward(ctx context.Context, e *entry, o store.Object[store.Sandbox]) {
-	want := o.Value.Spec.Dashboard
-	if want.TargetPort == 0 || o.Value.Deleting || o.Value.Wanted != sandbox.Running {
-		return
-	}
+func (d *daemon) keepForward(ctx context.Context, e *entry) {
+	e.binding.Lock()
+	defer e.binding.Unlock()
 	e.mu.Lock()
 	bound := e.forward != nil
 	e.mu.Unlock()
 	if bound {
+		return
+	}
+	// Read here, so that who comes after a change never binds what was before it.
+	o, err := d.store.Sandboxes.ByID(ctx, e.id)
+	if err != nil {
+		return // the reconciler reads it again, and says so
+	}
+	want := o.Value.Spec.Dashboard
+	if want.TargetPort == 0 || o.Value.Deleting || o.Value.Wanted != sandbox.Running {
 		return
 	}
 	f, err := forward.Listen(ctx, forward.Wanted{Bind: want.Bind, Port: want.Port, Explicit: want.PortExplicit,
@@ -334,7 +345,6 @@ func (d *daemon) keepForward(ctx context.Context, e *entry, o store.Object[store
 	if err != nil {
 		e.unbound = err.Error()
 		e.mu.Unlock()
-		e.feed.StatusChanged()
 		return
 	}
 	e.forward, e.unbound = f, ""
@@ -353,6 +363,8 @@ func (d *daemon) keepForward(ctx context.Context, e *entry, o store.Object[store
 }
 
 func (d *daemon) closeForward(e *entry) {
+	e.binding.Lock()
+	defer e.binding.Unlock()
 	e.mu.Lock()
 	f := e.forward
 	e.forward, e.unbound = nil, ""

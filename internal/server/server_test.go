@@ -509,3 +509,48 @@ func TestIdentity(t *testing.T) {
 		t.Error("another gateway's certificate was accepted")
 	}
 }
+
+func TestUpdateKeepsTheSandbox(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
+	defer page.Close()
+	spec := sandbox.Spec{Agent: "command", Command: []string{"sleep", "9"}, Labels: map[string]string{"a": "1"},
+		Dashboard: sandbox.Dashboard{TargetPort: 1}}
+	i := ready(t, c, "demo", spec)
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	spec.Dashboard = sandbox.Dashboard{TargetPort: page.Listener.Addr().(*net.TCPAddr).Port, Port: port, PortExplicit: true}
+	spec.Labels = map[string]string{"a": "2"}
+	update := c.(gateway.Updater)
+	if err := update.UpdateSandbox(within(t), "demo", spec); err != nil {
+		t.Fatal(err)
+	}
+	d, err := c.Dashboard(within(t), "demo", false)
+	if err != nil || d.Forward.Bound || !strings.Contains(d.Forward.Error, fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("on a taken port: %+v %v", d.Forward, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := update.UpdateSandbox(within(t), "demo", spec); err != nil { // changes nothing, binds anew
+		t.Fatal(err)
+	}
+	if d := dashboard(t, c, "demo"); d.Forward.Port != port {
+		t.Errorf("dashboard %+v", d.Forward)
+	}
+	fetch(t, port)
+	now := await(t, c, "demo")
+	if now.ID != i.ID || now.Labels["a"] != "2" {
+		t.Errorf("inspection %+v", now)
+	}
+	if err := update.UpdateSandbox(within(t), "demo", sandbox.Spec{Restart: "sometimes"}); err == nil {
+		t.Error("nonsense was accepted")
+	}
+	if err := update.UpdateSandbox(within(t), "other", spec); !errors.Is(err, gateway.ErrNotFound) {
+		t.Errorf("of a sandbox that is not: %v", err)
+	}
+}

@@ -76,7 +76,7 @@ func (s *creelService) InspectSandboxes(ctx context.Context, r *creelv1.InspectS
 func (d *daemon) inspection(o store.Object[store.Sandbox], e *entry) *creelv1.SandboxInspection {
 	i := &creelv1.SandboxInspection{Name: o.Name, Id: o.ID, Phase: string(o.Value.Phase), Message: o.Value.Message,
 		Wanted: string(o.Value.Wanted), PolicyDeclared: o.Value.Spec.PolicyHash, AgentName: o.Value.Spec.Agent,
-		CreatedAtMs: o.CreatedAt.UnixMilli(), Agent: &creelv1.AgentHealth{Verdict: health.Unknown.String(), Message: "not asked"}}
+		CreatedAtMs: o.CreatedAt.UnixMilli(), Labels: o.Labels, Agent: &creelv1.AgentHealth{Verdict: health.Unknown.String(), Message: "not asked"}}
 	v := view{Phase: o.Value.Phase, Message: o.Value.Message}
 	if e != nil {
 		v = e.view()
@@ -184,6 +184,37 @@ func (s *creelService) CheckInference(ctx context.Context, r *creelv1.CheckInfer
 	}
 	return &creelv1.CheckInferenceResponse{Verdict: c.Verdict.String(), Class: string(c.Class), Message: c.Message,
 		Provider: route.Provider, Model: route.Model, Endpoint: c.Endpoint, CheckedAtMs: c.At.UnixMilli(), TookUs: c.Took.Microseconds()}, nil
+}
+
+func (s *creelService) UpdateSandbox(ctx context.Context, r *creelv1.UpdateSandboxRequest) (*creelv1.UpdateSandboxResponse, error) {
+	spec, err := specFromJSON(r.GetSpecJson())
+	if err != nil {
+		return nil, invalid(err)
+	}
+	o, err := s.d.store.Sandboxes.Get(ctx, "", r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	o, err = s.d.store.Sandboxes.Change(ctx, o.ID, func(o *store.Object[store.Sandbox]) error {
+		if o.Value.Deleting {
+			return status.Errorf(codes.FailedPrecondition, "sandbox %q is being deleted", o.Name)
+		}
+		if o.Value.Spec.Dashboard.Port != spec.Dashboard.Port {
+			o.Value.DashboardPort = 0 // another port is wanted: the old one is not asked for any more
+		}
+		o.Value.Spec, o.Labels = spec, spec.Labels
+		return nil
+	})
+	if err != nil {
+		return nil, err
+	}
+	e := s.d.entry(o.ID)
+	if e != nil {
+		s.d.closeForward(e)
+		s.d.keepForward(s.d.ctx, e)
+		e.nudge()
+	}
+	return &creelv1.UpdateSandboxResponse{Sandbox: s.d.inspection(o, e)}, nil
 }
 
 // supervisorService serves creel.v1.Supervisor.

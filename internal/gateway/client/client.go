@@ -33,7 +33,10 @@ type client struct {
 	endpoint  string
 }
 
-var _ gateway.Client = (*client)(nil)
+var (
+	_ gateway.Client  = (*client)(nil)
+	_ gateway.Updater = (*client)(nil)
+)
 
 // Dial returns a client of the gateway at endpoint. It connects with the first
 // call, not here; tlsConfig carries the client certificate and the pinned CA. A

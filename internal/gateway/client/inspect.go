@@ -31,7 +31,8 @@ func inspectionFrom(s *creelv1.SandboxInspection) gateway.Inspection {
 	return gateway.Inspection{Name: s.GetName(), ID: s.GetId(), Agent: s.GetAgentName(), Phase: sandbox.Phase(s.GetPhase()),
 		Message: s.GetMessage(), Wanted: sandbox.Wanted(s.GetWanted()), Connected: s.GetConnected(),
 		ConnectedSince: at(s.GetConnectedSinceMs()), State: stateFrom(s.GetState()), Health: healthFrom(s.GetAgent()),
-		Dashboard: forwardFrom(s.GetDashboard()), PolicyDeclared: s.GetPolicyDeclared(), Model: s.GetModel(), CreatedAt: at(s.GetCreatedAtMs())}
+		Dashboard: forwardFrom(s.GetDashboard()), PolicyDeclared: s.GetPolicyDeclared(), Model: s.GetModel(), CreatedAt: at(s.GetCreatedAtMs()),
+		Labels: s.GetLabels()}
 }
 
 // at is the moment of a time in milliseconds; 0 is no moment.

@@ -221,6 +221,19 @@ func (c *client) DeleteSandbox(ctx context.Context, name string) (bool, error) {
 	return true, ignoreGone(err)
 }
 
+// UpdateSandbox implements gateway.Updater.
+func (c *client) UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error {
+	operation := "change sandbox " + name
+	ctx, cancel := budget.Context(ctx, budget.Operation, operation)
+	defer cancel()
+	text, err := json.Marshal(spec)
+	if err != nil {
+		return fmt.Errorf("encode sandbox: %w", err)
+	}
+	_, err = c.creel.UpdateSandbox(ctx, &creelv1.UpdateSandboxRequest{Name: name, SpecJson: text})
+	return c.problem(ctx, operation, err)
+}
+
 // Dashboard implements gateway.Client.
 func (c *client) Dashboard(ctx context.Context, name string, token bool) (gateway.Dashboard, error) {
 	operation := "ask for the dashboard of " + name
