@@ -1,15 +1,14 @@
 package cli
 
 import (
+	"context"
 	"fmt"
 	"io"
 
 	"github.com/spf13/cobra"
 
-	"creel/internal/advisory"
 	"creel/internal/credential"
 	"creel/internal/desired"
-	"creel/internal/inference"
 	"creel/internal/onboard"
 	"creel/internal/state"
 )
@@ -89,7 +88,7 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 			a.sayKept(before, wanted)
 		}
 	}
-	if run.Key, err = a.key(wanted.Inference); err != nil {
+	if run.Key, err = a.key(cmd.Context(), wanted); err != nil {
 		return err
 	}
 	return a.run(cmd, o.runOptions, run, "")
@@ -104,34 +103,29 @@ func (a *app) sayKept(before, wanted desired.Document) {
 	}
 }
 
-// key is the provider's key as the environment has it; empty when it has none,
-// which is fine when one is stored.
-func (a *app) key(i desired.Inference) (credential.Secret, error) {
-	p, err := inference.Lookup(i.Provider)
-	if err != nil {
-		return credential.Secret{}, err
-	}
-	if p.Name == inference.NoProvider {
-		return credential.Secret{}, nil
-	}
-	names := []string{i.CredentialEnv}
-	if i.CredentialEnv == "" {
-		names = append(onboardKeyVariables(), p.KeyVariables...)
-	}
-	for _, name := range names {
-		if v := a.Getenv(name); v != "" {
-			key := credential.NewSecret(v)
-			base := i.EndpointURL
-			if base == "" {
-				base = p.BaseURL
-			}
-			if err := p.CheckKey(key, base); err != nil {
-				return credential.Secret{}, advisory.New("provider-credential", "", err)
-			}
-			return key, nil
+// key is the provider's key as the environment has it, found by the rules of
+// onboard; empty when it has none, which is fine when one is stored.
+func (a *app) key(ctx context.Context, wanted desired.Document) (credential.Secret, error) {
+	alone := wanted
+	alone.Sandboxes = nil
+	settled, err := onboard.Settle(ctx, onboard.Inputs{Gateway: wanted.Name, Recorded: &alone, Getenv: a.without(onboard.Questions())})
+	return settled.Key, err
+}
+
+// without is the environment without the answers to some questions.
+func (a *app) without(questions []onboard.Question) func(string) string {
+	hidden := map[string]bool{}
+	for _, q := range questions {
+		for _, name := range q.Env {
+			hidden[name] = true
 		}
 	}
-	return credential.Secret{}, nil
+	return func(name string) string {
+		if hidden[name] {
+			return ""
+		}
+		return a.Getenv(name)
+	}
 }
 
 // onboardKeyVariables hold a provider's key whatever the provider is.

@@ -20,15 +20,20 @@ func (a *app) prompter() ui.Prompter {
 }
 
 // confirm asks a yes-or-no question unless yes was given. Without a terminal
-// nobody can be asked: that is an error which names --yes.
+// nobody can be asked: that is an error which names --yes. The Enter key means no:
+// what is asked about cannot be undone.
 func (a *app) confirm(ctx context.Context, question string, yes bool) error {
+	return a.ask(ctx, question, yes, false)
+}
+
+func (a *app) ask(ctx context.Context, question string, yes, preferred bool) error {
 	if yes {
 		return nil
 	}
 	if !a.Streams.Interactive {
 		return usage("confirmation-needed", fmt.Sprintf("%q cannot be asked without a terminal; --yes answers it", question), a.again("--yes"))
 	}
-	agreed, err := a.prompter().Confirm(ctx, question)
+	agreed, err := a.prompter().Confirm(ctx, question, preferred)
 	switch {
 	case errors.Is(err, ui.ErrAborted):
 		agreed = false

@@ -160,11 +160,11 @@ func (a *app) uninstall(cmd *cobra.Command, o uninstallOptions) (err error) {
 	}
 	defer unlock(l, &err)
 	p.Wait("removing gateway " + g.Name)
-	done, err := a.Uninstall(ctx, g.Name, false, p.Report())
+	_, err = a.Uninstall(ctx, g.Name, false, p.Report())
 	if err != nil {
 		return advisory.New("uninstall-incomplete", "not everything could be removed", err)
 	}
-	p.End(ui.MarkOK, fmt.Sprintf("gateway %s is gone: %d sandboxes, %d files and directories", g.Name, len(done.Sandboxes), len(done.Paths)))
+	p.End(ui.MarkOK, fmt.Sprintf("gateway %s and everything of it are gone", g.Name))
 	return nil
 }
 

@@ -193,23 +193,18 @@ func (a *app) setInference(cmd *cobra.Command, answers map[onboard.Key]string) (
 // settleRoute settles only what is about the route: other answers in the
 // environment are not this command's business.
 func (a *app) settleRoute(ctx context.Context, before desired.Document, answers map[onboard.Key]string) (desired.Document, credential.Secret, error) {
-	other := map[string]bool{}
 	asked := len(answers) > 0
+	var others []onboard.Question
 	for _, q := range onboard.Questions() {
-		isRoute := slices.Contains(routeQuestions, q.Key)
-		for _, name := range q.Env {
-			other[name] = !isRoute
-			asked = asked || isRoute && a.Getenv(name) != ""
+		if !slices.Contains(routeQuestions, q.Key) {
+			others = append(others, q)
+			continue
 		}
+		asked = asked || firstSet(a.Getenv, q.Key) != ""
 	}
 	alone := before
 	alone.Sandboxes = nil
-	in := onboard.Inputs{Gateway: before.Name, Flags: answers, Recorded: &alone, Getenv: func(name string) string {
-		if other[name] {
-			return ""
-		}
-		return a.Getenv(name)
-	}}
+	in := onboard.Inputs{Gateway: before.Name, Flags: answers, Recorded: &alone, Getenv: a.without(others)}
 	switch {
 	case a.Streams.Interactive:
 		in.Prompter = asker{a.prompter()}

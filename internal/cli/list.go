@@ -39,6 +39,7 @@ type ListEntry struct {
 	Confinement string     `json:"confinement"`
 	Dashboard   string     `json:"dashboard"`
 	Model       string     `json:"model"`
+	PID         int        `json:"pid"` // of the main process, as the host numbers it; 0 when none runs
 	CreatedAt   *time.Time `json:"created_at"`
 }
 
@@ -130,7 +131,7 @@ func listDocument(name string, wanted desired.Document, have []gateway.Inspectio
 
 func listEntry(s gateway.Inspection, isRecorded bool) ListEntry {
 	e := ListEntry{Name: s.Name, ID: s.ID, Agent: s.Agent, Phase: string(s.Phase), Wanted: string(s.Wanted),
-		Recorded: isRecorded, Message: s.Message, Confinement: string(s.State.Confinement.Tier), Model: s.Model}
+		Recorded: isRecorded, Message: s.Message, Confinement: string(s.State.Confinement.Tier), Model: s.Model, PID: s.State.Main.PID}
 	if s.Dashboard.Bound {
 		e.Dashboard = dashboardURL(s.Dashboard)
 	}

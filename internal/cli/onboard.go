@@ -300,10 +300,11 @@ func (a *app) consent(ctx context.Context, p onboard.Plan, yes bool) (bool, erro
 	if yes {
 		return true, nil
 	}
-	if !a.Streams.Interactive && len(p.Disturbs()) == 0 && !losesSomething(p) {
+	harmless := len(p.Disturbs()) == 0 && !losesSomething(p)
+	if !a.Streams.Interactive && harmless {
 		return true, nil
 	}
-	err := a.confirm(ctx, "Go ahead?", false)
+	err := a.ask(ctx, "Go ahead?", false, harmless)
 	if p, ok := advisory.Of(err); ok && p.ID == "not-confirmed" {
 		return false, nil
 	}

@@ -414,6 +414,9 @@ func (c worldClient) SetProvider(_ context.Context, r inference.Route) error {
 
 func (c worldClient) SetRoute(_ context.Context, provider, model string) error {
 	return c.w.with(func(s *worldState) error {
+		if provider != "" && s.Provider != provider {
+			return advisory.New("provider-missing", "no provider "+provider, nil)
+		}
 		s.HasRoute, s.Model = provider != "", model
 		return nil
 	})

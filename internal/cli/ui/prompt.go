@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"charm.land/huh/v2"
 
@@ -21,8 +22,8 @@ var ErrAborted = errors.New("the prompt was left")
 
 // Prompter asks a person. It is only used where Streams.Interactive holds.
 type Prompter interface {
-	// Confirm asks a yes-or-no question; the default is no.
-	Confirm(ctx context.Context, question string) (bool, error)
+	// Confirm asks a yes-or-no question; preferred is what the Enter key means.
+	Confirm(ctx context.Context, question string, preferred bool) (bool, error)
 	// Choose offers answers; preferred is the value that is selected first.
 	Choose(ctx context.Context, question string, choices []Choice, preferred string) (string, error)
 	// Text asks for a line. check, which may be nil, says why an answer will not do.
@@ -54,9 +55,20 @@ func (p terminalPrompter) run(ctx context.Context, field huh.Field) error {
 	}
 }
 
-func (p terminalPrompter) Confirm(ctx context.Context, question string) (yes bool, err error) {
-	err = p.run(ctx, huh.NewConfirm().Title(question).Affirmative("Yes").Negative("No").Value(&yes))
-	return yes, err
+func (p terminalPrompter) Confirm(ctx context.Context, question string, preferred bool) (bool, error) {
+	yes := preferred
+	if err := p.run(ctx, huh.NewConfirm().Title(question).Affirmative("Yes").Negative("No").Value(&yes)); err != nil {
+		return false, err
+	}
+	p.remember(question, map[bool]string{true: "yes", false: "no"}[yes])
+	return yes, nil
+}
+
+// remember leaves the answer on a screen whose prompt was wiped away.
+func (p terminalPrompter) remember(question, answer string) {
+	if p.streams.ErrTerminal.Smart {
+		p.streams.Say("%s %s", p.streams.ErrTerminal.Faint(strings.TrimRight(question, "?:")+":"), answer)
+	}
 }
 
 func (p terminalPrompter) Choose(ctx context.Context, question string, choices []Choice, preferred string) (string, error) {
@@ -69,8 +81,11 @@ func (p terminalPrompter) Choose(ctx context.Context, question string, choices [
 		options[i] = huh.NewOption(label, c.Value)
 	}
 	answer := preferred
-	err := p.run(ctx, huh.NewSelect[string]().Title(question).Options(options...).Value(&answer))
-	return answer, err
+	if err := p.run(ctx, huh.NewSelect[string]().Title(question).Options(options...).Value(&answer)); err != nil {
+		return "", err
+	}
+	p.remember(question, answer)
+	return answer, nil
 }
 
 func (p terminalPrompter) Text(ctx context.Context, question, preferred string, check func(string) error) (string, error) {
@@ -79,8 +94,11 @@ func (p terminalPrompter) Text(ctx context.Context, question, preferred string, 
 	if check != nil {
 		field = field.Validate(check)
 	}
-	err := p.run(ctx, field)
-	return answer, err
+	if err := p.run(ctx, field); err != nil {
+		return "", err
+	}
+	p.remember(question, answer)
+	return answer, nil
 }
 
 func (p terminalPrompter) Secret(ctx context.Context, question string) (credential.Secret, error) {

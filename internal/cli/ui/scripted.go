@@ -35,7 +35,7 @@ func (s *Scripted) next(question string) (string, error) {
 }
 
 // Confirm implements Prompter.
-func (s *Scripted) Confirm(_ context.Context, question string) (bool, error) {
+func (s *Scripted) Confirm(_ context.Context, question string, _ bool) (bool, error) {
 	reply, err := s.next(question)
 	return reply == "yes", err
 }

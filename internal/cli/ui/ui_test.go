@@ -260,7 +260,7 @@ func TestJSONIsOneDocument(t *testing.T) {
 func TestScripted(t *testing.T) {
 	ctx := context.Background()
 	p := &Scripted{Answers: []Answer{{Question: "Go?", Reply: "yes"}, {Reply: "b"}, {Reply: "c"}, {Reply: "bad"}, {Reply: "s"}}}
-	if yes, err := p.Confirm(ctx, "Go?"); !yes || err != nil {
+	if yes, err := p.Confirm(ctx, "Go?", false); !yes || err != nil {
 		t.Error(yes, err)
 	}
 	choices := []Choice{{Value: "a"}, {Value: "b"}}
@@ -276,7 +276,7 @@ func TestScripted(t *testing.T) {
 	if got, err := p.Secret(ctx, "Key?"); got.Reveal() != "s" || err != nil {
 		t.Error(err)
 	}
-	if _, err := p.Confirm(ctx, "Surprise?"); err == nil {
+	if _, err := p.Confirm(ctx, "Surprise?", true); err == nil {
 		t.Error("a question that nobody expected is answered")
 	}
 	if diff := cmp.Diff([]string{"Go?", "Which?", "Which?", "What?", "Key?", "Surprise?"}, p.Asked); diff != "" {
@@ -312,7 +312,7 @@ func TestPrompterOnATerminal(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
-	yes, err := NewPrompter(s).Confirm(ctx, "Go ahead?")
+	yes, err := NewPrompter(s).Confirm(ctx, "Go ahead?", false)
 	if err != nil || !yes {
 		t.Errorf("Confirm = %v, %v", yes, err)
 	}
