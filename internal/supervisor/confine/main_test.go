@@ -155,7 +155,8 @@ func run(t testing.TB, b *Box, argv ...string) result {
 	var r result
 	stdout, outputs := pipe(t)
 	stderr, errors := pipe(t)
-	p, err := b.Spawn(ctx, Command{Argv: argv, Env: []string{"PATH=" + defaultPath, "HOME=" + b.Workspace()}}, nil, stdout, stderr)
+	p, err := b.Spawn(ctx, Command{Argv: argv, Env: []string{"PATH=" + defaultPath, "HOME=" + b.Workspace(),
+		"GORACE=atexit_sleep_ms=0"}}, nil, stdout, stderr)
 	stdout.Close()
 	stderr.Close()
 	if err != nil {

@@ -69,6 +69,7 @@ func tryIn(ctx context.Context, self string, attr *syscall.SysProcAttr) (Support
 	}
 	var s Support
 	b, readErr := io.ReadAll(io.LimitReader(r, maxMessage))
+	_ = cmd.Process.Kill() // it has said all it had to say, or never will
 	waitErr := cmd.Wait()
 	if err := json.Unmarshal(b, &s); err != nil {
 		return Support{}, fmt.Errorf("the trial gave no answer: %w", errors.Join(readErr, waitErr, context.Cause(ctx)))
@@ -107,7 +108,7 @@ func probeStage() int {
 	if err != nil {
 		return 1
 	}
-	if _, err := unix.Write(controlFD, b); err != nil {
+	if _, err := unix.Write(controlFD, b); err != nil || unix.Close(controlFD) != nil {
 		return 1
 	}
 	return 0

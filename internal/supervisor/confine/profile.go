@@ -46,7 +46,8 @@ type Profile struct {
 	ReadOnly  []string `json:"read_only"`
 	ReadWrite []string `json:"read_write"`
 	// Hidden are directories of the host that no path of the lists may show,
-	// beside the homes of users.
+	// beside the homes of users. Those above the workspace are taken to be the
+	// caller's own: root's are opened for traversal where there are no namespaces.
 	Hidden []string `json:"hidden"`
 	Limits Limits   `json:"limits"`
 }

@@ -66,6 +66,10 @@ func serve(ctx context.Context) int {
 			return 1
 		}
 	}
+	if err := s.makeTemp(); err != nil {
+		s.say(event{Error: err.Error(), Advisory: "confinement-failed"})
+		return 1
+	}
 	o, err := observe(s.plan)
 	if err != nil {
 		s.say(event{Error: err.Error(), Advisory: "confinement-failed"})
@@ -200,7 +204,7 @@ func (s *server) spawn(r request, files []*os.File) {
 		}
 	}
 	pidfd := -1
-	attr := &syscall.ProcAttr{Dir: dir, Env: environment(c.Env, s.plan.Profile.SandboxID), Files: stdio,
+	attr := &syscall.ProcAttr{Dir: dir, Env: s.environment(c.Env), Files: stdio,
 		Sys: &syscall.SysProcAttr{Setsid: true, Setctty: c.TTY, Ctty: 0, PidFD: &pidfd}}
 	s.children.Lock()
 	defer s.children.Unlock()
@@ -341,14 +345,48 @@ func lookPath(name string, env []string) (string, error) {
 	return "", fmt.Errorf("find %s in PATH: %w", name, syscall.ENOENT)
 }
 
-func environment(env []string, id string) []string {
-	out := make([]string, 0, len(env)+1)
+// tempDir is where programs find a place for temporary files when the host's
+// /tmp, which they may not use, is the only one.
+func (s *server) tempDir() string {
+	if s.plan.Tier == sandbox.TierNamespaces {
+		return ""
+	}
+	return filepath.Join(s.plan.Profile.Workspace, ".tmp")
+}
+
+func (s *server) makeTemp() error {
+	dir := s.tempDir()
+	if dir == "" {
+		return nil
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return fmt.Errorf("make a directory for temporary files: %w", err)
+	}
+	return nil
+}
+
+// environment completes what a program was given: the marker, and in tiers
+// without files of their own what makes programs do without those of the host:
+// a place for temporary files, and no system configuration of git, which takes a
+// refusal to read it for a fatal error.
+func (s *server) environment(env []string) []string {
+	out := make([]string, 0, len(env)+2)
+	temp := s.tempDir()
 	for _, v := range env {
+		if strings.HasPrefix(v, "TMPDIR=") {
+			temp = ""
+		}
 		if !strings.HasPrefix(v, MarkerVariable+"=") {
 			out = append(out, v)
 		}
 	}
-	return append(out, MarkerVariable+"="+id)
+	if temp != "" {
+		out = append(out, "TMPDIR="+temp)
+	}
+	if s.plan.Tier == sandbox.TierLandlock {
+		out = append(out, "GIT_CONFIG_NOSYSTEM=1")
+	}
+	return append(out, MarkerVariable+"="+s.plan.Profile.SandboxID)
 }
 
 func size(cols, rows int) *pty.Winsize {

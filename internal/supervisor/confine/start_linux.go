@@ -104,6 +104,9 @@ func makePlan(tier sandbox.Tier, p Profile) (plan, error) {
 		}
 	}
 	if tier != sandbox.TierNamespaces && out.DropTo {
+		if err := openWay(p.Workspace, hidden); err != nil {
+			return plan{}, err
+		}
 		if err := reachable(p.Workspace, p.HostUID, p.HostGID); err != nil {
 			return plan{}, err
 		}
@@ -128,6 +131,28 @@ func homeDirectories(uid int) []string {
 		}
 	}
 	return out
+}
+
+// openWay lets every user traverse, not list, the caller's own directories above
+// a workspace. Without namespaces the sandbox's user has to walk the real path;
+// what else lies there has modes of its own.
+func openWay(workspace string, own []string) error {
+	for dir := filepath.Dir(workspace); dir != "/"; dir = filepath.Dir(dir) {
+		if !slices.ContainsFunc(own, func(d string) bool { return within(dir, d) }) {
+			continue
+		}
+		fi, err := os.Stat(dir)
+		if err != nil {
+			return fmt.Errorf("open the way to the workspace: %w", err)
+		}
+		if fi.Mode().Perm()&0o001 != 0 {
+			continue
+		}
+		if err := os.Chmod(dir, fi.Mode().Perm()|0o011); err != nil {
+			return fmt.Errorf("open the way to the workspace: %w", err)
+		}
+	}
+	return nil
 }
 
 // reachable reports whether a user can traverse every directory down to path.
