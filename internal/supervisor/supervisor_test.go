@@ -504,6 +504,8 @@ func TestLaunchErrorsShowNoToken(t *testing.T) {
 	}
 }
 
+func marshal(v any) ([]byte, error) { return json.Marshal(v) }
+
 func must(b []byte, err error) []byte {
 	if err != nil {
 		panic(err)

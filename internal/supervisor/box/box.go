@@ -5,9 +5,12 @@ package box
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 
 	"creel/internal/sandbox"
 	"creel/internal/supervisor/confine"
@@ -55,10 +58,36 @@ func (c confined) Spawn(ctx context.Context, command confine.Command, stdin, std
 	if err != nil {
 		return nil, err
 	}
-	return process{p}, nil
+	terminal, err := pollable(p.PTY)
+	if err != nil {
+		_ = p.Signal(context.WithoutCancel(ctx), syscall.SIGKILL)
+		return nil, fmt.Errorf("take terminal: %w", err)
+	}
+	return process{p, terminal}, nil
 }
 
-type process struct{ *confine.Process }
+// pollable makes of a terminal's descriptor one whose reads end with a deadline
+// or a close. A terminal that came from another process blocks.
+func pollable(f *os.File) (*os.File, error) {
+	if f == nil {
+		return nil, nil
+	}
+	defer func() { _ = f.Close() }()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		_ = unix.Close(fd)
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), f.Name()), nil
+}
+
+type process struct {
+	*confine.Process
+	terminal *os.File
+}
 
 // Terminal returns the master side.
-func (p process) Terminal() *os.File { return p.PTY }
+func (p process) Terminal() *os.File { return p.terminal }
