@@ -192,17 +192,17 @@ func TestWalkStops(t *testing.T) {
 	}
 }
 
-// Sandboxes do not wait for one another: a's mending ends only after b's
-// dashboard was mended, and a's failure is not b's.
+// Sandboxes do not wait for one another: the mending of each ends only after the
+// other's has begun, and a's failure is not b's.
 func TestWalkMendsSandboxesSideBySide(t *testing.T) {
 	w := stack("a", "b")
-	mended := make(chan struct{})
+	begunA, begunB := make(chan struct{}), make(chan struct{})
 	a := w.rung(t, layer.Sandbox, "sandbox/a")
 	a.fault = refusing
-	a.wait = func(ctx context.Context) error { await(t, ctx, mended); return nil }
+	a.wait = func(ctx context.Context) error { close(begunA); await(t, ctx, begunB); return nil }
 	b := w.rung(t, layer.Dashboard, "sandbox/b")
 	b.fault = broken
-	b.wait = func(context.Context) error { close(mended); return nil }
+	b.wait = func(ctx context.Context) error { close(begunB); await(t, ctx, begunA); return nil }
 	_, err := Walk(t.Context(), w.layers(), Options{})
 	if err == nil || !strings.Contains(err.Error(), "refused") || b.fault != sound {
 		t.Errorf("error %v, b's dashboard %v", err, b.fault)
