@@ -74,8 +74,7 @@ func testBrowser(t *testing.T) {
 	}
 	err := chromedp.Do(ctx,
 		chromedp.Navigate(url),
-		chromedp.Query("#draft", chromedp.NodeVisible),
-		chromedp.SendKeys("#draft", "pelican\n"),
+		say("pelican"),
 		answered("pelican"),
 	)
 	if err != nil {
@@ -90,10 +89,7 @@ func testBrowser(t *testing.T) {
 	}
 	h.must(0, "gateway", "restart")
 	err = chromedp.Do(ctx,
-		chromedp.Query("#draft", chromedp.NodeVisible),
-		chromedp.SendKeys("#draft", "heron"),
-		// The page keeps the draft while it is reconnecting: send until it is gone.
-		truth(`(() => { const d = document.querySelector("#draft"); if (d.value) document.querySelector("#composer").requestSubmit(); return !d.value })()`),
+		say("heron"),
 		answered("heron"),
 	)
 	if err != nil {
@@ -110,4 +106,14 @@ func truth(expression string) chromedp.Action[chromedp.Void] {
 		_, err := chromedp.Poll[any](expression, chromedp.WithPollingTimeout(20*time.Second))(ctx, t)
 		return chromedp.Void{}, err
 	}
+}
+
+// say writes a message and sends it. The page keeps the draft while it is
+// connecting, so it is sent until it is gone.
+func say(text string) chromedp.Action[chromedp.Void] {
+	return chromedp.Steps(
+		chromedp.Query("#draft", chromedp.NodeVisible),
+		chromedp.SendKeys("#draft", text),
+		truth(`(() => { const d = document.querySelector("#draft"); if (d.value) document.querySelector("#composer").requestSubmit(); return !d.value })()`),
+	)
 }
