@@ -45,7 +45,8 @@ type Deps struct {
 	// right and wrong token. d.Token holds the token.
 	ProbeDashboard layer.Probe
 
-	// OpenBrowser shows a URL that carries no secret to the user.
+	// OpenBrowser shows a URL that carries no secret to the user. It may return
+	// before or after the browser has fetched it; ctx is not ended once it was.
 	OpenBrowser func(ctx context.Context, url string) error
 
 	// Destroy removes one sandbox and everything of it, whether or not its gateway

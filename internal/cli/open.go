@@ -37,12 +37,20 @@ func (a *app) openDashboard(ctx context.Context, url string, token credential.Se
 		<-served
 	}()
 	opened := make(chan error, 1)
-	opening, stop := context.WithCancel(ctx)
-	defer stop()
+	// A browser that was started for this goes on after this command: what runs in
+	// opening is only ended when the address was not fetched.
+	opening, stop := context.WithCancel(context.WithoutCancel(ctx))
+	success := false
+	defer func() {
+		if !success {
+			stop()
+		}
+	}()
 	go func() { opened <- a.OpenBrowser(opening, "http://"+listener.Addr().String()+path) }()
 	for {
 		select {
 		case <-fetched:
+			success = true
 			// The answer is written before the handler returns; Shutdown waits for it.
 			return server.Shutdown(ctx)
 		case <-refused:

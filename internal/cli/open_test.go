@@ -40,7 +40,9 @@ func TestOpenHandsTheTokenToTheBrowserOnly(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	var said strings.Builder
 	var given, location string
+	done := make(chan struct{})
 	a := &app{Deps: Deps{Streams: ui.Streams{Err: &said}, OpenBrowser: func(ctx context.Context, url string) error {
+		defer close(done)
 		given = url
 		response, err := get(ctx, url)
 		if err != nil {
@@ -55,6 +57,7 @@ func TestOpenHandsTheTokenToTheBrowserOnly(t *testing.T) {
 	if err := a.openDashboard(t.Context(), "http://127.0.0.1:18789/", credential.NewSecret("canary/1")); err != nil {
 		t.Fatal(err)
 	}
+	<-done
 	if want := "http://127.0.0.1:18789/#token=canary%2F1"; location != want {
 		t.Errorf("the browser is sent to %q, want %q", location, want)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -152,7 +153,7 @@ func TestVerdictHasAWordEverywhere(t *testing.T) {
 
 func TestProgressPlain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b bytes.Buffer
+		var b screen
 		p := NewProgress(Streams{Err: &b})
 		p.Step(1, 2, "Gateway")
 		p.Wait("starting")
@@ -172,15 +173,34 @@ func TestProgressPlain(t *testing.T) {
 			"  + it runs (11 s)\n" +
 			"[2/2] Sandbox\n" +
 			"  x failed it does not\n"
-		if diff := cmp.Diff(want, b.String()); diff != "" {
+		if diff := cmp.Diff(want, b.take()); diff != "" {
 			t.Error(diff)
 		}
 	})
 }
 
+// screen is what a terminal was sent since it was last looked at.
+type screen struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *screen) Write(b []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(b)
+}
+
+func (s *screen) take() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer s.b.Reset()
+	return s.b.String()
+}
+
 func TestProgressSmart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var b bytes.Buffer
+		var b screen
 		p := NewProgress(Streams{Err: &b, ErrTerminal: smart})
 		p.Step(1, 1, "Gateway")
 		p.Wait("starting")
@@ -189,21 +209,22 @@ func TestProgressSmart(t *testing.T) {
 		p.Line("a line of its own")
 		time.Sleep(8 * frameEvery)
 		synctest.Wait()
-		b.Reset()
+		b.take()
 		time.Sleep(frameEvery)
 		synctest.Wait()
-		if want := "\r\x1b[K  ⠋ starting (1 s)"; b.String() != want {
-			t.Errorf("after more than a second: %q, want %q", b.String(), want)
+		if got, want := b.take(), "\r\x1b[K  ⠋ starting (1 s)"; got != want {
+			t.Errorf("after more than a second: %q, want %q", got, want)
 		}
 		p.Wait("a message that is longer than the terminal is wide")
-		live := b.String()[strings.LastIndex(b.String(), "\x1b[K")+3:]
+		live := b.take()
+		live = live[strings.LastIndex(live, "\x1b[K")+3:]
 		if want := "  ⠋ a message that is longer than the…"; !strings.HasPrefix(live, want[:20]) || len([]rune(live)) > 40 {
 			t.Errorf("the live line is not cut to the width: %q", live)
 		}
-		b.Reset()
+		b.take()
 		p.End(MarkOK, "it runs")
-		if want := "\r\x1b[K  \x1b[32m✓\x1b[0m it runs\x1b[2m (1 s)\x1b[0m\n"; b.String() != want {
-			t.Errorf("the end is %q, want %q", b.String(), want)
+		if got, want := b.take(), "\r\x1b[K  \x1b[32m✓\x1b[0m it runs\x1b[2m (1 s)\x1b[0m\n"; got != want {
+			t.Errorf("the end is %q, want %q", got, want)
 		}
 		p.Close()
 	})
