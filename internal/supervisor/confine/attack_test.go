@@ -44,16 +44,18 @@ func attackMain(args []string) int {
 			l, err := net.Listen("tcp4", "127.0.0.1:"+a[0])
 			return errors.Join(err, closeIf(l))
 		},
-		"unix":     func(a []string) error { c, err := net.Dial("unix", a[0]); return errors.Join(err, closeIf(c)) },
-		"ptrace":   trace,
-		"memory":   memory,
-		"mount":    func(a []string) error { return unix.Mount("none", a[0], "tmpfs", 0, "") },
-		"newmount": func([]string) error { return closing(unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE)) },
-		"userns":   newUser,
-		"clone3":   clone3,
-		"chroot":   func(a []string) error { return unix.Chroot(a[0]) },
-		"mknod":    func(a []string) error { return unix.Mknod(a[0], unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))) },
-		"signal":   func(a []string) error { return unix.Kill(number(a[0]), unix.Signal(number(a[1]))) },
+		"unix":   func(a []string) error { c, err := net.Dial("unix", a[0]); return errors.Join(err, closeIf(c)) },
+		"ptrace": trace,
+		"memory": memory,
+		"mount":  func(a []string) error { return unix.Mount("none", a[0], "tmpfs", 0, "") },
+		"newmount": func([]string) error {
+			return closing(unix.OpenTree(unix.AT_FDCWD, "/", unix.OPEN_TREE_CLONE|unix.AT_RECURSIVE))
+		},
+		"userns": newUser,
+		"clone3": clone3,
+		"chroot": func(a []string) error { return unix.Chroot(a[0]) },
+		"mknod":  func(a []string) error { return unix.Mknod(a[0], unix.S_IFCHR|0o666, int(unix.Mkdev(1, 3))) },
+		"signal": func(a []string) error { return unix.Kill(number(a[0]), unix.Signal(number(a[1]))) },
 		"keyctl": func([]string) error {
 			_, err := unix.KeyctlGetKeyringID(unix.KEY_SPEC_SESSION_KEYRING, true)
 			return err

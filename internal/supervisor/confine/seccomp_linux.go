@@ -109,9 +109,16 @@ func conditional(tier sandbox.Tier) []seccomp.NameWithConditions {
 	)
 }
 
-// filter is the program for this machine's architecture. System calls of any
+// shared are refused where the network and IPC namespaces are the host's: they
+// reach other programs of the user by number or name, past Landlock.
+func shared() []string {
+	return []string{"shmget", "shmat", "shmctl", "semget", "semop", "semctl", "semtimedop", "msgget", "msgsnd", "msgrcv", "msgctl",
+		"mq_open", "mq_unlink"}
+}
+
+// program decides about system calls of this machine's architecture. Those of any
 // other (i386 and x32 on amd64) do not exist inside.
-func filter(tier sandbox.Tier) ([]unix.SockFilter, error) {
+func program(tier sandbox.Tier) ([]bpf.Instruction, error) {
 	info, err := arch.GetInfo("")
 	if err != nil {
 		return nil, fmt.Errorf("architecture %s: %w", runtime.GOARCH, err)
@@ -125,25 +132,36 @@ func filter(tier sandbox.Tier) ([]unix.SockFilter, error) {
 		}
 		return out
 	}
+	refused := forbidden()
+	if tier == sandbox.TierLandlock {
+		refused = append(refused, shared()...)
+	}
 	policy := seccomp.Policy{
 		DefaultAction: seccomp.ActionAllow,
 		Syscalls: []seccomp.SyscallGroup{
 			{Names: known(absent()), Action: actionENOSYS},
-			{Names: known(forbidden()), NamesWithCondtions: conditional(tier), Action: actionEPERM},
+			{Names: known(refused), NamesWithCondtions: conditional(tier), Action: actionEPERM},
 		},
 	}
-	program, err := policy.Assemble()
+	body, err := policy.Assemble()
 	if err != nil {
 		return nil, fmt.Errorf("assemble: %w", err)
 	}
 	// The library lets calls of another architecture pass to the default action.
 	const architectureOffset = 4
-	program = append([]bpf.Instruction{
+	return append([]bpf.Instruction{
 		bpf.LoadAbsolute{Off: architectureOffset, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpEqual, Val: uint32(info.ID), SkipTrue: 1},
 		bpf.RetConstant{Val: uint32(actionENOSYS)},
-	}, program...)
-	raw, err := bpf.Assemble(program)
+	}, body...), nil
+}
+
+func filter(tier sandbox.Tier) ([]unix.SockFilter, error) {
+	instructions, err := program(tier)
+	if err != nil {
+		return nil, err
+	}
+	raw, err := bpf.Assemble(instructions)
 	if err != nil {
 		return nil, fmt.Errorf("assemble: %w", err)
 	}
