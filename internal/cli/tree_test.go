@@ -93,6 +93,30 @@ func TestCommandNamesAreReserved(t *testing.T) {
 	}
 }
 
+// An advisory is found by its id, so there is one of each, and it explains.
+func TestAdvisoriesExplain(t *testing.T) {
+	seen := map[string]bool{}
+	for _, a := range advisory.All() {
+		if seen[a.ID] {
+			t.Errorf("%s is registered twice", a.ID)
+		}
+		seen[a.ID] = true
+		if a.Title == "" || a.Reason == "" || a.Layer == "" || a.Severity == "" {
+			t.Errorf("%s lacks a title, a reason, a layer or a severity", a.ID)
+		}
+		if len(a.Commands) == 0 && a.Severity == advisory.Error {
+			t.Errorf("%s names no next command", a.ID)
+		}
+	}
+	for _, a := range advisory.All() {
+		for _, cause := range a.DependsOn {
+			if !seen[cause] {
+				t.Errorf("%s depends on %s, which does not exist", a.ID, cause)
+			}
+		}
+	}
+}
+
 // R19: every command printed anywhere exists and parses.
 func TestPrintedCommandsParse(t *testing.T) {
 	checked := 0
