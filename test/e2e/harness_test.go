@@ -81,9 +81,6 @@ func newHome(t testing.TB) *home {
 	return h
 }
 
-// setenv adds a variable to every later command.
-func (h *home) setenv(name, value string) { h.env = append(h.env, name+"="+value) }
-
 // result is how a command ended.
 type result struct {
 	code           int
