@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protojson"
@@ -129,6 +130,31 @@ func policyFrom(text string, p *sandboxv1.SandboxPolicy) (policy.Document, error
 	return policy.FromCanonical(j)
 }
 
+// policies keeps the messages of policies by their hash: many sandboxes share
+// one, and making the message is what costs most in a list.
+type policies struct {
+	mu   sync.Mutex
+	made map[string]*sandboxv1.SandboxPolicy
+}
+
+// maxPolicies bounds what is kept.
+const maxPolicies = 64
+
+// message returns the message of a policy; it must not be changed.
+func (p *policies) message(hash string, canonical []byte) *sandboxv1.SandboxPolicy {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if m, ok := p.made[hash]; ok {
+		return m
+	}
+	m := policyTo(canonical)
+	if len(p.made) >= maxPolicies || p.made == nil {
+		p.made = map[string]*sandboxv1.SandboxPolicy{}
+	}
+	p.made[hash] = m
+	return m
+}
+
 // policyTo shows a policy as OpenShell has it; what its message cannot say is left
 // out.
 func policyTo(canonical []byte) *sandboxv1.SandboxPolicy {
@@ -189,21 +215,29 @@ func checkSpec(s sandbox.Spec) error {
 	return nil
 }
 
-func specTo(s sandbox.Spec) *openshellv1.SandboxSpec {
+func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.SandboxSpec {
 	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement}
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
 			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket}
 	}
 	out := &openshellv1.SandboxSpec{LogLevel: s.LogLevel, Environment: s.Environment, Providers: s.Providers, Command: s.Command,
-		Tty: s.TTY, Policy: policyTo(s.Policy), Template: &openshellv1.SandboxTemplate{}}
-	if text, err := json.Marshal(x); err == nil {
-		own := &structpb.Struct{}
-		if own.UnmarshalJSON(text) == nil {
-			out.Template.DriverConfig = &structpb.Struct{Fields: map[string]*structpb.Value{driverKey: structpb.NewStructValue(own)}}
-		}
+		Tty: s.TTY, Policy: document, Template: &openshellv1.SandboxTemplate{}}
+	if own, err := structpb.NewStruct(x.fields()); err == nil {
+		out.Template.DriverConfig = &structpb.Struct{Fields: map[string]*structpb.Value{driverKey: structpb.NewStructValue(own)}}
 	}
 	return out
+}
+
+// fields are the extras as a template carries them, without the policy: the
+// message has that itself.
+func (x extras) fields() map[string]any {
+	m := map[string]any{"agent": x.Agent, "restart": string(x.Restart), "confinement": string(x.Confinement)}
+	if d := x.Dashboard; d != nil {
+		m["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
+			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}
+	}
+	return m
 }
 
 func metaTo[T any](o store.Object[T], annotations map[string]string) *datamodelv1.ObjectMeta {
@@ -212,7 +246,7 @@ func metaTo[T any](o store.Object[T], annotations map[string]string) *datamodelv
 }
 
 // sandboxTo shows a sandbox as it is now; v is nil when nobody looks after it.
-func sandboxTo(o store.Object[store.Sandbox], v *view) *openshellv1.Sandbox {
+func sandboxTo(o store.Object[store.Sandbox], v *view, document *sandboxv1.SandboxPolicy) *openshellv1.Sandbox {
 	if v == nil {
 		v = &view{Phase: o.Value.Phase, Message: o.Value.Message, Changed: o.UpdatedAt}
 	}
@@ -237,7 +271,7 @@ func sandboxTo(o store.Object[store.Sandbox], v *view) *openshellv1.Sandbox {
 			s.ExitCode = &code
 		}
 	}
-	return &openshellv1.Sandbox{Metadata: meta, Spec: specTo(o.Value.Spec), Status: s}
+	return &openshellv1.Sandbox{Metadata: meta, Spec: specTo(o.Value.Spec, document), Status: s}
 }
 
 func phaseTo(p sandbox.Phase) openshellv1.SandboxPhase {

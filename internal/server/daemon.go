@@ -44,7 +44,8 @@ type daemon struct {
 	// onDisk are the handles that were there at the start, each until it is taken.
 	onDisk map[string]sandbox.Handle
 
-	tunnels sessionCounter
+	tunnels  sessionCounter
+	policies policies
 
 	checking  sync.Mutex
 	lastCheck inference.Check

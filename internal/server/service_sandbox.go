@@ -79,7 +79,7 @@ func (s *openShell) CreateSandbox(ctx context.Context, r *openshellv1.CreateSand
 	e := s.d.adopt(o)
 	v := e.view() // before anybody looks after it: a client must see it before it is Ready
 	s.d.look(e)
-	return &openshellv1.SandboxResponse{Sandbox: sandboxTo(o, &v)}, nil
+	return &openshellv1.SandboxResponse{Sandbox: sandboxTo(o, &v, s.d.policies.message(o.Value.Spec.PolicyHash, o.Value.Spec.Policy))}, nil
 }
 
 func checkWorkspace(w string) error {
@@ -90,11 +90,12 @@ func checkWorkspace(w string) error {
 }
 
 func (d *daemon) show(o store.Object[store.Sandbox]) *openshellv1.Sandbox {
+	document := d.policies.message(o.Value.Spec.PolicyHash, o.Value.Spec.Policy)
 	if e := d.entry(o.ID); e != nil {
 		v := e.view()
-		return sandboxTo(o, &v)
+		return sandboxTo(o, &v, document)
 	}
-	return sandboxTo(o, nil)
+	return sandboxTo(o, nil, document)
 }
 
 func (s *openShell) GetSandbox(ctx context.Context, r *openshellv1.GetSandboxRequest) (*openshellv1.SandboxResponse, error) {

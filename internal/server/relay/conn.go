@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/budget"
 )
 
 type frames = grpc.BidiStreamingServer[openshellv1.RelayFrame, openshellv1.RelayFrame]
@@ -51,7 +52,19 @@ func (h *Hub) Join(stream frames, sandboxID string) error {
 	case <-p.session.ctx.Done():
 	case <-h.closed:
 	}
-	return c.Close()
+	_ = c.Close()
+	if c.writing.TryLock() {
+		c.writing.Unlock()
+		return nil
+	}
+	// A write waits for a far end that does not read, and what ends this stream
+	// would wait behind it: the supervisor is asked over its session to reset it.
+	ctx, cancel := budget.Context(stream.Context(), budget.Probe, "close relay")
+	defer cancel()
+	if err := p.session.send(ctx, closeMessage(init.GetChannelId(), "closed by the gateway")); err != nil {
+		return status.Error(codes.Canceled, err.Error())
+	}
+	return nil
 }
 
 // Conn is one connection into a sandbox. One goroutine may read and others may

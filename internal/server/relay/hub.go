@@ -191,8 +191,7 @@ func (h *Hub) connect(ctx context.Context, sandboxID string, target Target, rele
 		return nil, fmt.Errorf("open relay: gateway is stopping: %w", ErrNotConnected)
 	case <-ctx.Done():
 		// The supervisor may still be dialling: it is told that nobody waits.
-		session.offer(&openshellv1.GatewayMessage{Payload: &openshellv1.GatewayMessage_RelayClose{
-			RelayClose: &openshellv1.RelayClose{ChannelId: channelID, Reason: "nobody waits any more"}}})
+		session.offer(closeMessage(channelID, "nobody waits any more"))
 		return nil, context.Cause(ctx)
 	}
 }
@@ -220,4 +219,9 @@ func (h *Hub) await(ctx context.Context, sandboxID string) (*Session, error) {
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+func closeMessage(channelID, reason string) *openshellv1.GatewayMessage {
+	return &openshellv1.GatewayMessage{Payload: &openshellv1.GatewayMessage_RelayClose{
+		RelayClose: &openshellv1.RelayClose{ChannelId: channelID, Reason: reason}}}
 }

@@ -142,13 +142,19 @@ func (s *Supervisor) session(ctx context.Context, main string) error {
 			return err
 		}
 	}
+	ends := map[string]context.CancelFunc{}
 	for {
 		m, err := stream.Recv()
 		if err != nil {
 			return err
 		}
 		if o := m.GetRelayOpen(); o != nil {
+			ctx, end := context.WithCancel(ctx)
+			ends[o.GetChannelId()] = end
 			relays.Go(func() { _ = relay(ctx, api, o) })
+		}
+		if end := ends[m.GetRelayClose().GetChannelId()]; end != nil {
+			end()
 		}
 	}
 }

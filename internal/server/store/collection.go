@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -34,10 +35,35 @@ type Object[T any] struct {
 	Value     T
 }
 
-// Collection is the objects of one kind.
+// Collection is the objects of one kind. The maps and slices in the labels and
+// value of what it returns are shared with other readers: replace them, do not
+// change them.
 type Collection[T any] struct {
 	store *Store
 	kind  string
+
+	// decoded keeps objects at the version at which they were read, so that a list
+	// decodes what has changed only. The database says which version counts.
+	mu      *sync.Mutex
+	decoded map[string]Object[T]
+}
+
+func newCollection[T any](s *Store, kind string) Collection[T] {
+	return Collection[T]{store: s, kind: kind, mu: &sync.Mutex{}, decoded: map[string]Object[T]{}}
+}
+
+func (c Collection[T]) keep(o Object[T]) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.decoded[o.ID] = o
+}
+
+// kept returns an object if it was decoded at that version.
+func (c Collection[T]) kept(id string, version uint64) (Object[T], bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	o, ok := c.decoded[id]
+	return o, ok && o.Version == version
 }
 
 const columns = "id, name, workspace, resource_version, labels, payload, created_at_ms, updated_at_ms"
@@ -135,6 +161,13 @@ func (c Collection[T]) Get(ctx context.Context, workspace, name string) (Object[
 
 // ByID returns the object of an id; its absence wraps ErrNotFound.
 func (c Collection[T]) ByID(ctx context.Context, id string) (Object[T], error) {
+	var version uint64
+	err := c.store.db.QueryRowContext(ctx, "SELECT resource_version FROM objects WHERE object_type = ? AND id = ?", c.kind, id).Scan(&version)
+	if err == nil {
+		if o, ok := c.kept(id, version); ok {
+			return o, nil
+		}
+	}
 	row := c.store.db.QueryRowContext(ctx, "SELECT "+columns+
 		" FROM objects WHERE object_type = ? AND id = ?", c.kind, id)
 	return c.one(row, id)
@@ -148,6 +181,7 @@ func (c Collection[T]) one(row *sql.Row, which string) (Object[T], error) {
 	if err != nil {
 		return o, fmt.Errorf("read %s %q: %w", c.kind, which, err)
 	}
+	c.keep(o)
 	return o, nil
 }
 
@@ -180,24 +214,66 @@ func (c Collection[T]) List(ctx context.Context, q Query) ([]Object[T], error) {
 	if q.Limit <= 0 {
 		q.Limit = -1
 	}
-	rows, err := c.store.db.QueryContext(ctx, "SELECT "+columns+" FROM objects WHERE "+strings.Join(where, " AND ")+
+	rows, err := c.store.db.QueryContext(ctx, "SELECT id, resource_version FROM objects WHERE "+strings.Join(where, " AND ")+
 		" ORDER BY name, workspace LIMIT ? OFFSET ?", append(args, q.Limit, max(q.Offset, 0))...)
 	if err != nil {
 		return nil, fmt.Errorf("list %s: %w", c.kind, err)
 	}
 	defer rows.Close()
-	var found []Object[T]
+	var order, missing []string
+	found := map[string]Object[T]{}
 	for rows.Next() {
-		o, err := scan[T](rows.Scan)
-		if err != nil {
+		var id string
+		var version uint64
+		if err := rows.Scan(&id, &version); err != nil {
 			return nil, fmt.Errorf("list %s: %w", c.kind, err)
 		}
-		found = append(found, o)
+		order = append(order, id)
+		if o, ok := c.kept(id, version); ok {
+			found[id] = o
+		} else {
+			missing = append(missing, id)
+		}
 	}
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("list %s: %w", c.kind, err)
 	}
-	return found, nil
+	if err := c.read(ctx, missing, found); err != nil {
+		return nil, fmt.Errorf("list %s: %w", c.kind, err)
+	}
+	list := make([]Object[T], 0, len(order))
+	for _, id := range order {
+		if o, ok := found[id]; ok { // else it was deleted between the two questions
+			list = append(list, o)
+		}
+	}
+	return list, nil
+}
+
+// read decodes objects by their ids.
+func (c Collection[T]) read(ctx context.Context, ids []string, into map[string]Object[T]) error {
+	if len(ids) == 0 {
+		return nil
+	}
+	list, err := json.Marshal(ids)
+	if err != nil {
+		return err
+	}
+	rows, err := c.store.db.QueryContext(ctx, "SELECT "+columns+
+		" FROM objects WHERE object_type = ? AND id IN (SELECT value FROM json_each(?))", c.kind, string(list))
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		o, err := scan[T](rows.Scan)
+		if err != nil {
+			return err
+		}
+		c.keep(o)
+		into[o.ID] = o
+	}
+	return rows.Err()
 }
 
 // Count is how many objects of the kind there are.
@@ -218,6 +294,9 @@ func (c Collection[T]) Delete(ctx context.Context, id string) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("delete %s %s: %w", c.kind, id, err)
 	}
+	c.mu.Lock()
+	delete(c.decoded, id)
+	c.mu.Unlock()
 	n, err := result.RowsAffected()
 	if err != nil {
 		return false, fmt.Errorf("delete %s %s: %w", c.kind, id, err)

@@ -79,10 +79,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
 	}
 	s := &Store{db: db}
-	s.Sandboxes = Collection[Sandbox]{store: s, kind: "sandbox"}
-	s.Providers = Collection[Provider]{store: s, kind: "provider"}
-	s.Routes = Collection[Route]{store: s, kind: "inference_route"}
-	s.Sessions = Collection[Session]{store: s, kind: "ssh_session"}
+	s.Sandboxes = newCollection[Sandbox](s, "sandbox")
+	s.Providers = newCollection[Provider](s, "provider")
+	s.Routes = newCollection[Route](s, "inference_route")
+	s.Sessions = newCollection[Session](s, "ssh_session")
 	return s, nil
 }
 

@@ -1,0 +1,194 @@
+package forward
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"creel/internal/advisory"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+func TestCandidates(t *testing.T) {
+	usual := []int{18789, 18790, 18791, 18792, 18793, 18794, 18795, 18796, 18797, 18798, 18799, 0}
+	for name, x := range map[string]struct {
+		w    Wanted
+		want []int
+	}{
+		"nothing asked":      {Wanted{}, usual},
+		"last one first":     {Wanted{Last: 40000}, append([]int{40000}, usual...)},
+		"last is usual":      {Wanted{Last: 18790}, []int{18790, 18789, 18791, 18792, 18793, 18794, 18795, 18796, 18797, 18798, 18799, 0}},
+		"asked for":          {Wanted{Port: 9000, Last: 9001}, append([]int{9001, 9000}, usual...)},
+		"insisted on":        {Wanted{Port: 9000, Last: 9001, Explicit: true}, []int{9000}},
+		"insists on nothing": {Wanted{Explicit: true}, usual},
+	} {
+		if d := cmp.Diff(x.want, candidates(x.w)); d != "" {
+			t.Errorf("%s:\n%s", name, d)
+		}
+	}
+}
+
+// echo is a server that answers with what it got, once it has got all.
+func echo(t *testing.T) net.Listener {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer c.Close()
+				all, err := io.ReadAll(c)
+				if err == nil {
+					_, _ = c.Write(all)
+				}
+			}()
+		}
+	}()
+	return l
+}
+
+func listen(t *testing.T, w Wanted, dial Dial) *Forward {
+	t.Helper()
+	f, err := Listen(t.Context(), w, dial, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return f
+}
+
+func dialled(t *testing.T, f *Forward) *net.TCPConn {
+	t.Helper()
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.Port()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	return c.(*net.TCPConn)
+}
+
+func TestCarriesBothWaysWithHalfClose(t *testing.T) {
+	inside := echo(t)
+	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", inside.Addr().String())
+	})
+	c := dialled(t, f)
+	sent := bytes.Repeat([]byte("0123456789"), 100_000)
+	go func() {
+		_, _ = c.Write(sent)
+		_ = c.CloseWrite() // the answer only comes after this arrived inside
+	}()
+	got, err := io.ReadAll(c)
+	if err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d of %d bytes came back: %v", len(got), len(sent), err)
+	}
+}
+
+func TestTakenPort(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	taken := l.Addr().(*net.TCPAddr).Port
+	_, err = Listen(t.Context(), Wanted{Port: taken, Explicit: true}, nil, slog.New(slog.DiscardHandler))
+	if p, ok := advisory.Of(err); !ok || p.ID != "dashboard-port-taken" || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("explicit port: %v", err)
+	}
+	if f := listen(t, Wanted{Port: taken}, nil); f.Port() == taken {
+		t.Error("bound what is taken")
+	}
+	first := listen(t, Wanted{}, nil)
+	last := first.Port()
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if again := listen(t, Wanted{Last: last}, nil); again.Port() != last {
+		t.Errorf("port %d again is %d", last, again.Port())
+	}
+}
+
+func TestUnreachableInsideIsAReset(t *testing.T) {
+	f := listen(t, Wanted{}, func(context.Context) (net.Conn, error) { return nil, errors.New("asleep") })
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.Port()))
+	if err == nil { // else the reset came before the connection was through
+		defer c.Close()
+		_, err = c.Read(make([]byte, 1))
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("an empty answer: %v", err)
+	}
+}
+
+func TestConnectionsAreBounded(t *testing.T) {
+	var open atomic.Int32
+	inside := make(chan struct{}, MaxConnections+10)
+	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+		open.Add(1)
+		inside <- struct{}{}
+		<-ctx.Done()
+		return nil, ctx.Err()
+	})
+	for range MaxConnections {
+		dialled(t, f)
+	}
+	for range MaxConnections {
+		<-inside
+	}
+	if _, err := dialled(t, f).Read(make([]byte, 1)); err == nil {
+		t.Error("one too many was served")
+	}
+	if got := open.Load(); got != MaxConnections {
+		t.Errorf("%d were served", got)
+	}
+	if err := f.Close(); err != nil { // ends those that wait
+		t.Error(err)
+	}
+}
+
+func TestCloseEndsConnections(t *testing.T) {
+	inside := echo(t)
+	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", inside.Addr().String())
+	})
+	c := dialled(t, f)
+	if _, err := c.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	port := f.Port()
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Read(make([]byte, 1)); err == nil {
+		t.Error("the connection goes on")
+	}
+	if _, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
+		t.Error("the port is still bound")
+	}
+}
