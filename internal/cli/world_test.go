@@ -229,7 +229,7 @@ func (r worldRuntime) Stop(context.Context, gateway.Progress) error {
 }
 
 func (r worldRuntime) Secrets() (bundle.Store, bundle.Requirements) {
-	return worldStore{r.w}, bundle.Requirements{Generation: bundle.Generation2}
+	return worldStore(r), bundle.Requirements{Generation: bundle.Generation2}
 }
 
 func (r worldRuntime) Endpoint() gateway.Endpoint {
@@ -249,7 +249,7 @@ func (r worldRuntime) Dial(context.Context) (gateway.Client, error) {
 	if s := r.w.get(); !s.Running || s.Hung {
 		return nil, errors.New("dial 127.0.0.1:17670: no answer")
 	}
-	return worldClient{r.w}, nil
+	return worldClient(r), nil
 }
 
 type worldStore struct{ w *world }
