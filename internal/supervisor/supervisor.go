@@ -35,6 +35,12 @@ import (
 // the choice.
 const relayPort = 8787
 
+// When unused pages of the program are given back.
+const (
+	firstShrink = 3 * time.Second
+	nextShrink  = time.Minute
+)
+
 // starter starts the confinement; a test puts another one in.
 type starter func(ctx context.Context, self string, p confine.Profile) (box.Box, error)
 
@@ -179,6 +185,7 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 			r.log.Error("inference relay", slog.Any("error", err))
 		}
 	})
+	all.Go(func() { r.shrink(serving) })
 	mainDone := make(chan struct{})
 	all.Go(func() {
 		defer close(mainDone)
@@ -202,6 +209,25 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 	r.main.Drain()
 	r.farewell()
 	return nil
+}
+
+// shrink gives back, now and then, the pages of the program that are not in use:
+// soon after the start, which needs most of them, and seldom after that.
+func (r *running) shrink(ctx context.Context) {
+	timer := time.NewTimer(firstShrink)
+	defer timer.Stop()
+	for {
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			return
+		}
+		if err := releaseProgram(); err != nil {
+			r.log.Info("memory of the start is kept", slog.Any("error", err))
+			return
+		}
+		timer.Reset(nextShrink)
+	}
 }
 
 // ended says why the Box is gone.
