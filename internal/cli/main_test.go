@@ -212,6 +212,52 @@ func TestLookingWritesNothing(t *testing.T) {
 	}
 }
 
+// R6: the first line of status is the verdict, whatever it is.
+func TestVerdictIsTheFirstLine(t *testing.T) {
+	p := newProgram(t)
+	check := func(want string) {
+		t.Helper()
+		p.run(t.Context(), "status")
+		if first, _, _ := strings.Cut(p.out.String(), "\n"); !strings.HasPrefix(first, want) {
+			t.Errorf("the first line is %q, want %q", first, want)
+		}
+	}
+	check("x failed: ")
+	p.must(ExitOK, "onboard")
+	check("+ ok: ")
+	if err := p.world.tamper([]string{"hang"}); err != nil {
+		t.Fatal(err)
+	}
+	check("x failed: ")
+	if err := os.WriteFile(filepath.Join(p.home, "config", "gateways", "creel.yaml"), []byte("no"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	check("? unknown: ")
+}
+
+// A provider that refuses leaves everything as it was.
+func TestRefusedRouteIsNotRecorded(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	path := filepath.Join(p.home, "config", "gateways", "creel.yaml")
+	before, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.env["TEST_KEY"] = "bad-key"
+	p.must(ExitFailed, "inference", "set", "--provider", "custom", "--endpoint-url", "http://127.0.0.1:9/v1", "--model", "good-model", "--credential-env", "TEST_KEY")
+	after, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(before), string(after)); diff != "" {
+		t.Errorf("the refused route was recorded:\n%s", diff)
+	}
+	if s := p.world.get(); s.HasRoute || s.KeyStored {
+		t.Error("the refused key was stored")
+	}
+}
+
 func TestEveryJSONIsOneDocument(t *testing.T) {
 	p := newProgram(t)
 	lines := [][]string{{"status", "--json"}, {"doctor", "--json"}, {"list", "--json"}, {"version", "--json"}, {"gateway", "status", "--json"},
