@@ -44,12 +44,6 @@ var sandbox = []Advisory{
 		Commands: []string{"env CREEL_HOME=/var/lib/creel creel onboard"},
 	},
 	{
-		ID: "os-unsupported", Severity: Error, Layer: "host", Blocking: true,
-		Title:    "Only Linux can confine",
-		Reason:   "The process driver confines with Linux namespaces, Landlock and seccomp. Other systems have none of them.",
-		Commands: []string{"creel doctor"},
-	},
-	{
 		ID: "sandbox-start-failed", Severity: Error, Layer: "sandbox",
 		Title:    "The sandbox did not start",
 		Reason:   "Its supervisor ended, or did not say that it was up within its time. Its log says why.",

@@ -122,11 +122,6 @@ var state = []Advisory{
 		Commands: []string{"creel logs SANDBOX"},
 	},
 	{
-		ID: "sandbox-not-connected", Severity: Error, Layer: "sandbox", Title: "The sandbox's supervisor is not connected",
-		Reason:   "It reconnects by itself after a restart of the gateway.",
-		Commands: []string{"creel status", "creel logs SANDBOX"},
-	},
-	{
 		ID: "policy-differs", Severity: Error, Layer: "sandbox", Title: "The policy in force is not the declared one",
 		Reason:   "Declared, applied and enforced policy must be the same.",
 		Commands: []string{"creel onboard"},
