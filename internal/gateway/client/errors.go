@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc/codes"
@@ -17,6 +18,10 @@ import (
 // advisory.
 const errorDomain = "creel"
 
+// clockSlack is how much earlier than here a call's own deadline can end at the
+// gateway.
+const clockSlack = time.Second
+
 // problem turns what gRPC returned into what gateway.Client promises. A call that
 // ended with its context returns the context's cause, a budget for one.
 func (c *client) problem(ctx context.Context, operation string, err error) error {
@@ -25,6 +30,10 @@ func (c *client) problem(ctx context.Context, operation string, err error) error
 	}
 	s := status.Convert(err)
 	cause := fmt.Errorf("%s: %s", operation, s.Message())
+	// A deadline travels with the call, and the gateway's clock may strike first.
+	if deadline, ok := ctx.Deadline(); ok && s.Code() == codes.DeadlineExceeded && time.Until(deadline) < clockSlack {
+		<-ctx.Done()
+	}
 	if ctx.Err() != nil && (s.Code() == codes.Canceled || s.Code() == codes.DeadlineExceeded) {
 		return fmt.Errorf("%s: %w", operation, context.Cause(ctx))
 	}
