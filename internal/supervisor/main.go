@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 
@@ -38,6 +39,8 @@ func Main(ctx context.Context, dir string, ready *os.File) int {
 }
 
 func supervise(ctx context.Context, dir string, ready *os.File, begin starter) int {
+	defer runtime.KeepAlive(ready) // the collector would close what may not be ours
+	ready = pipe(ready)
 	debug.SetGCPercent(garbagePercent)
 	debug.SetMemoryLimit(memoryLimit)
 	signal.Ignore(syscall.SIGHUP) // the terminal of whoever started the gateway is none of its business
@@ -90,7 +93,21 @@ func supervise(ctx context.Context, dir string, ready *os.File, begin starter) i
 	return 1
 }
 
-// tell writes the line and closes the pipe, so that no program inherits it.
+// pipe is f if that is a pipe, and then no program inherits it. The number that
+// it is expected under may be anything's when a person runs the subcommand.
+func pipe(f *os.File) *os.File {
+	if f == nil {
+		return nil
+	}
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeNamedPipe == 0 {
+		return nil
+	}
+	syscall.CloseOnExec(int(f.Fd()))
+	return f
+}
+
+// tell writes the line and closes the pipe.
 func tell(ready *os.File, r readiness) error {
 	if ready == nil {
 		return nil

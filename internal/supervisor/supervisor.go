@@ -152,15 +152,11 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 	}
 	// The state can be asked for as soon as the session exists, so the session is
 	// run only when all of it is there.
-	r.session, err = session.New(session.Config{
+	r.session = session.New(session.Config{
 		Socket: r.launch.GatewaySocket, TokenFile: filepath.Join(r.launch.Dir, state.TokenFile),
 		SandboxID: r.launch.ID, InstanceID: uuid.NewString(), Log: r.log, Lines: lines,
 		State: r.state, Dial: r.box.Dial, SSH: server.Serve,
 	})
-	if err != nil {
-		return err
-	}
-	defer func() { _ = r.session.Close() }()
 	r.relay = relay.New(relay.Config{Token: credential.NewSecret(r.launch.RelayToken), Routes: r.session.Routes(), Log: r.log})
 
 	argv, tty := command(r.launch.Spec, r.box, shell)

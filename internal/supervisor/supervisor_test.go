@@ -419,6 +419,23 @@ func TestSecondSignalKills(t *testing.T) {
 	}
 }
 
+// Only a pipe is written to: run by hand, the number belongs to something else.
+func TestReadyMustBeAPipe(t *testing.T) {
+	f, err := os.CreateTemp(t.TempDir(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pipe(f) != nil || pipe(nil) != nil {
+		t.Error("something that is no pipe is taken for one")
+	}
+	if err := f.Close(); err != nil {
+		t.Errorf("it was closed: %v", err)
+	}
+	if pipe(f) != nil {
+		t.Error("a closed file is taken for a pipe")
+	}
+}
+
 func TestEnvironment(t *testing.T) {
 	l := launch(t, "true")
 	b := boxtest.New(t, 18789)

@@ -17,14 +17,10 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
-	creelv1 "creel/api/creel/v1"
-	inferencev1 "creel/api/openshell/inference/v1"
-	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/credential"
 	"creel/internal/sandbox"
 	"creel/internal/supervisor/logs"
@@ -80,11 +76,8 @@ const maxExits = 16
 
 // Client keeps the session up.
 type Client struct {
-	cfg        Config
-	connection *grpc.ClientConn
-	openshell  openshellv1.OpenShellClient
-	supervisor creelv1.SupervisorClient
-	routes     *Routes
+	cfg    Config
+	routes *Routes
 
 	changed chan struct{} // holds one: the state is to be reported
 	mu      sync.Mutex
@@ -94,35 +87,34 @@ type Client struct {
 	settled chan struct{} // closed and replaced when told reaches wanted
 }
 
-// New makes a client; nothing is dialled before Run or a question for a route.
-func New(cfg Config) (*Client, error) {
+// New makes a client; nothing is dialled before Run.
+func New(cfg Config) *Client {
 	if cfg.Pace == (Pace{}) {
 		cfg.Pace = Defaults()
 	}
-	// The dialler takes the path itself: a path need not be a valid URL.
-	connection, err := grpc.NewClient("passthrough:///gateway",
+	return &Client{cfg: cfg, changed: make(chan struct{}, 1), settled: make(chan struct{}),
+		routes: &Routes{fresh: cfg.Pace.Fresh, first: make(chan struct{})}}
+}
+
+// connect makes the connection of one session. The waits between sessions are
+// Run's, so a connection that fails is not tried again by itself.
+func (c *Client) connect() (*grpc.ClientConn, error) {
+	connection, err := grpc.NewClient("passthrough:///gateway", // the dialler takes the path itself: a path need not be a valid URL
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.cfg.Socket)
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket: the kernel says who is there
-		grpc.WithPerRPCCredentials(tokenFile(cfg.TokenFile)),
-		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: 2 * time.Second,
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, MaxDelay: time.Second}}),
+		grpc.WithPerRPCCredentials(tokenFile(c.cfg.TokenFile)),
 		grpc.WithReadBufferSize(16<<10), grpc.WithWriteBufferSize(16<<10),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("make client of the gateway: %w", err)
 	}
-	return &Client{cfg: cfg, connection: connection, openshell: openshellv1.NewOpenShellClient(connection),
-		supervisor: creelv1.NewSupervisorClient(connection), changed: make(chan struct{}, 1), settled: make(chan struct{}),
-		routes: &Routes{client: inferencev1.NewInferenceClient(connection), fresh: cfg.Pace.Fresh}}, nil
+	return connection, nil
 }
 
 // Routes says which model answers, as the gateway last said.
 func (c *Client) Routes() *Routes { return c.routes }
-
-// Close ends the connection; after Run.
-func (c *Client) Close() error { return c.connection.Close() }
 
 // Changed has the state reported soon.
 func (c *Client) Changed() {
@@ -167,7 +159,6 @@ func (c *Client) Run(ctx context.Context) {
 	attempt, quiet := 0, false
 	for ctx.Err() == nil {
 		begun, socket := time.Now(), identity(c.cfg.Socket)
-		c.connection.ResetConnectBackoff()
 		established, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return

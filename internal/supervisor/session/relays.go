@@ -29,9 +29,8 @@ type frames = grpc.BidiStreamingClient[openshellv1.RelayFrame, openshellv1.Relay
 
 // relays are the connections of one session.
 type relays struct {
-	client *Client
-	out    chan<- *openshellv1.SupervisorMessage
-	all    sync.WaitGroup
+	session *session
+	all     sync.WaitGroup
 
 	mu   sync.Mutex
 	open map[string]context.CancelFunc // by channel id, until the stream is joined
@@ -75,7 +74,7 @@ func (r *relays) start(ctx context.Context, o *openshellv1.RelayOpen) {
 
 // serve connects inside, opens the stream and joins the two.
 func (r *relays) serve(ctx context.Context, o *openshellv1.RelayOpen) {
-	inside, finish, err := r.client.dial(ctx, o)
+	inside, finish, err := r.session.dial(ctx, o)
 	if err != nil {
 		r.result(ctx, o.GetChannelId(), err)
 		return
@@ -83,7 +82,7 @@ func (r *relays) serve(ctx context.Context, o *openshellv1.RelayOpen) {
 	defer finish()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, err := r.client.openshell.RelayStream(ctx)
+	s, err := r.session.openshell.RelayStream(ctx)
 	if err == nil {
 		err = s.Send(&openshellv1.RelayFrame{Payload: &openshellv1.RelayFrame_Init{Init: &openshellv1.RelayInit{ChannelId: o.GetChannelId()}}})
 	}
@@ -127,7 +126,7 @@ func (r *relays) result(ctx context.Context, channelID string, err error) {
 		result.Error = err.Error()
 	}
 	select {
-	case r.out <- &openshellv1.SupervisorMessage{Payload: &openshellv1.SupervisorMessage_RelayOpenResult{RelayOpenResult: result}}:
+	case r.session.out <- &openshellv1.SupervisorMessage{Payload: &openshellv1.SupervisorMessage_RelayOpenResult{RelayOpenResult: result}}:
 	case <-ctx.Done():
 	}
 }

@@ -20,27 +20,53 @@ const systemRoute = "sandbox-system"
 // Routes is the inference route as the gateway last said it; a relay.Routes. It
 // lives in memory only, and serves while the gateway is away.
 type Routes struct {
-	client inferencev1.InferenceClient
-	fresh  time.Duration
+	fresh time.Duration
 
-	mu    sync.Mutex // held while the gateway is asked: those who come meanwhile get the same answer
-	asked time.Time  // when the gateway was last asked, whatever it said
-	known bool       // route and err are what it said
-	route inference.Route
-	err   error // relay.ErrNoRoute or nil
+	mu     sync.Mutex                  // held while the gateway is asked: those who come meanwhile get the same answer
+	client inferencev1.InferenceClient // nil without a session
+	asked  time.Time                   // when the gateway was last asked, whatever it said
+	first  chan struct{}               // closed with the first answer
+	known  bool                        // route and err are what it said
+	route  inference.Route
+	err    error // relay.ErrNoRoute or nil
 }
 
-// Route implements relay.Routes.
+var errUnknown = errors.New("the gateway has not said which model answers")
+
+// Route implements relay.Routes. A request that comes before the first session
+// waits for it, for a moment.
 func (r *Routes) Route(ctx context.Context, renew bool) (inference.Route, error) {
+	ctx, cancel := budget.Context(ctx, budget.Probe, "wait for the gateway's first session")
+	defer cancel()
+	route, err := r.now(ctx, renew)
+	if !errors.Is(err, errUnknown) {
+		return route, err
+	}
+	select {
+	case <-r.first:
+		return r.now(ctx, false)
+	case <-ctx.Done():
+		return inference.Route{}, errUnknown
+	}
+}
+
+func (r *Routes) now(ctx context.Context, renew bool) (inference.Route, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if renew || time.Since(r.asked) >= r.fresh {
+	if r.client != nil && (renew || time.Since(r.asked) >= r.fresh) {
 		r.ask(ctx)
 	}
 	if !r.known {
-		return inference.Route{}, errors.New("the gateway has not said which model answers")
+		return inference.Route{}, errUnknown
 	}
 	return r.route, r.err
+}
+
+// attach makes client the one to ask; nil is none.
+func (r *Routes) attach(client inferencev1.InferenceClient) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.client = client
 }
 
 // keep asks at once and then from time to time until ctx ends.
@@ -48,9 +74,7 @@ func (r *Routes) keep(ctx context.Context, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()
 	for {
-		r.mu.Lock()
-		r.ask(ctx)
-		r.mu.Unlock()
+		_, _ = r.now(ctx, true)
 		select {
 		case <-ticker.C:
 		case <-ctx.Done():
@@ -68,6 +92,9 @@ func (r *Routes) ask(ctx context.Context) {
 	r.asked = time.Now()
 	if err != nil {
 		return
+	}
+	if !r.known {
+		close(r.first)
 	}
 	r.known, r.route, r.err = true, inference.Route{}, relay.ErrNoRoute
 	for _, resolved := range bundle.GetRoutes() {

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 
 	creelv1 "creel/api/creel/v1"
+	inferencev1 "creel/api/openshell/inference/v1"
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/budget"
 	"creel/internal/sandbox"
@@ -23,26 +24,44 @@ const batch = 64
 
 type stream = grpc.BidiStreamingClient[openshellv1.SupervisorMessage, openshellv1.GatewayMessage]
 
+// session is one connection to the gateway with the stream that makes it a
+// session.
+type session struct {
+	*Client
+	openshell  openshellv1.OpenShellClient
+	supervisor creelv1.SupervisorClient
+	stream     stream
+	beat       time.Duration
+	out        chan *openshellv1.SupervisorMessage
+	heard      chan struct{} // holds one: the gateway said something
+}
+
 // session runs one session to its end; established says that it began.
 func (c *Client) session(ctx context.Context) (established bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	s, beat, err := c.greet(ctx, cancel)
+	connection, err := c.connect()
 	if err != nil {
+		return false, err
+	}
+	defer func() { _ = connection.Close() }()
+	s := &session{Client: c, openshell: openshellv1.NewOpenShellClient(connection), supervisor: creelv1.NewSupervisorClient(connection),
+		out: make(chan *openshellv1.SupervisorMessage), heard: make(chan struct{}, 1)}
+	if err := s.greet(ctx, cancel); err != nil {
 		return false, err
 	}
 	c.cfg.Log.Info("session with the gateway began")
 	c.wake() // a gateway that was started again knows nothing yet
+	c.routes.attach(inferencev1.NewInferenceClient(connection))
+	defer c.routes.attach(nil)
 
 	group, ctx := errgroup.WithContext(ctx)
 	defer context.AfterFunc(ctx, cancel)() // the stream was opened outside of the group
-	out := make(chan *openshellv1.SupervisorMessage)
-	heard := make(chan struct{}, 1)
-	relays := &relays{client: c, out: out, open: map[string]context.CancelFunc{}}
-	group.Go(func() error { return c.send(ctx, s, out, beat, heard) })
-	group.Go(func() error { return c.receive(ctx, s, heard, relays) })
-	group.Go(func() error { return c.report(ctx, beat) })
-	group.Go(func() error { return c.pushLogs(ctx) })
+	relays := &relays{session: s, open: map[string]context.CancelFunc{}}
+	group.Go(func() error { return s.send(ctx) })
+	group.Go(func() error { return s.receive(ctx, relays) })
+	group.Go(func() error { return s.report(ctx) })
+	group.Go(func() error { return s.pushLogs(ctx) })
 	group.Go(func() error {
 		c.routes.keep(ctx, c.cfg.Pace.Routes)
 		return nil
@@ -55,63 +74,62 @@ func (c *Client) session(ctx context.Context) (established bool, err error) {
 
 // greet opens the stream and says hello. The opening is bounded; the stream is
 // not.
-func (c *Client) greet(ctx context.Context, cancel context.CancelFunc) (stream, time.Duration, error) {
+func (s *session) greet(ctx context.Context, cancel context.CancelFunc) (err error) {
 	bound, done := budget.Context(ctx, budget.Probe, "open session with the gateway")
 	defer done()
 	stop := context.AfterFunc(bound, cancel)
 	defer stop()
-	s, err := c.openshell.ConnectSupervisor(ctx)
-	if err != nil {
-		return nil, 0, err
+	if s.stream, err = s.openshell.ConnectSupervisor(ctx); err != nil {
+		return err
 	}
 	hello := &openshellv1.SupervisorMessage{Payload: &openshellv1.SupervisorMessage_Hello{
-		Hello: &openshellv1.SupervisorHello{SandboxId: c.cfg.SandboxID, InstanceId: c.cfg.InstanceID}}}
-	if err := s.Send(hello); err != nil && !errors.Is(err, io.EOF) { // after EOF, Recv says why
-		return nil, 0, err
+		Hello: &openshellv1.SupervisorHello{SandboxId: s.cfg.SandboxID, InstanceId: s.cfg.InstanceID}}}
+	if err := s.stream.Send(hello); err != nil && !errors.Is(err, io.EOF) { // after EOF, Recv says why
+		return err
 	}
-	first, err := s.Recv()
+	first, err := s.stream.Recv()
 	if err != nil {
 		if bound.Err() != nil {
 			err = context.Cause(bound)
 		}
-		return nil, 0, err
+		return err
 	}
 	if r := first.GetSessionRejected(); r != nil {
-		return nil, 0, fmt.Errorf("open session: the gateway rejected it: %s", r.GetReason())
+		return fmt.Errorf("open session: the gateway rejected it: %s", r.GetReason())
 	}
 	accepted := first.GetSessionAccepted()
 	if accepted == nil {
-		return nil, 0, fmt.Errorf("open session: the gateway's first message is not an acceptance")
+		return errors.New("open session: the gateway's first message is not an acceptance")
 	}
-	beat := c.cfg.Pace.Heartbeat
+	s.beat = s.cfg.Pace.Heartbeat
 	if n := accepted.GetHeartbeatIntervalSecs(); n > 0 && n <= 3600 {
-		beat = min(beat, time.Duration(n)*time.Second)
+		s.beat = min(s.beat, time.Duration(n)*time.Second)
 	}
-	return s, beat, nil
+	return nil
 }
 
 // send is the only sender of the stream, and ends the session of a gateway that
 // has gone silent.
-func (c *Client) send(ctx context.Context, s stream, out <-chan *openshellv1.SupervisorMessage, beat time.Duration, heard <-chan struct{}) error {
-	ticker := time.NewTicker(beat)
+func (s *session) send(ctx context.Context) error {
+	ticker := time.NewTicker(s.beat)
 	defer ticker.Stop()
-	quiet := time.NewTimer(silence * beat)
+	quiet := time.NewTimer(silence * s.beat)
 	defer quiet.Stop()
 	for {
 		var m *openshellv1.SupervisorMessage
 		select {
-		case m = <-out:
+		case m = <-s.out:
 		case <-ticker.C:
 			m = &openshellv1.SupervisorMessage{Payload: &openshellv1.SupervisorMessage_Heartbeat{Heartbeat: &openshellv1.SupervisorHeartbeat{}}}
-		case <-heard:
-			quiet.Reset(silence * beat)
+		case <-s.heard:
+			quiet.Reset(silence * s.beat)
 			continue
 		case <-quiet.C:
-			return fmt.Errorf("the gateway sent no heartbeat for %s", silence*beat)
+			return fmt.Errorf("the gateway sent no heartbeat for %s", silence*s.beat)
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if err := s.Send(m); err != nil {
+		if err := s.stream.Send(m); err != nil {
 			if errors.Is(err, io.EOF) {
 				<-ctx.Done() // receive knows why
 				return ctx.Err()
@@ -122,9 +140,9 @@ func (c *Client) send(ctx context.Context, s stream, out <-chan *openshellv1.Sup
 }
 
 // receive does what the gateway asks.
-func (c *Client) receive(ctx context.Context, s stream, heard chan<- struct{}, r *relays) error {
+func (s *session) receive(ctx context.Context, r *relays) error {
 	for {
-		m, err := s.Recv()
+		m, err := s.stream.Recv()
 		if err != nil {
 			if errors.Is(err, io.EOF) {
 				return errors.New("the gateway ended the session")
@@ -132,7 +150,7 @@ func (c *Client) receive(ctx context.Context, s stream, heard chan<- struct{}, r
 			return err
 		}
 		select {
-		case heard <- struct{}{}:
+		case s.heard <- struct{}{}:
 		default:
 		}
 		if o := m.GetRelayOpen(); o != nil {
@@ -147,75 +165,75 @@ func (c *Client) receive(ctx context.Context, s stream, heard chan<- struct{}, r
 // report sends the state after each change, and now and then what changes
 // without notice, and the ends of the main process until the gateway has taken
 // them.
-func (c *Client) report(ctx context.Context, every time.Duration) error {
-	ticker := time.NewTicker(every)
+func (s *session) report(ctx context.Context) error {
+	ticker := time.NewTicker(s.beat)
 	defer ticker.Stop()
 	var relayed uint64
 	for {
 		select {
-		case <-c.changed:
+		case <-s.changed:
 		case <-ticker.C:
-			if c.cfg.State().RelayRequests == relayed {
+			if s.cfg.State().RelayRequests == relayed {
 				continue
 			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		c.mu.Lock()
-		wanted := c.wanted
-		c.mu.Unlock()
-		now := c.cfg.State()
+		s.mu.Lock()
+		wanted := s.wanted
+		s.mu.Unlock()
+		now := s.cfg.State()
 		relayed = now.RelayRequests
-		if err := c.reportOnce(ctx, now); err != nil {
-			c.wake() // for the next session
+		if err := s.reportOnce(ctx, now); err != nil {
+			s.wake() // for the next session
 			return fmt.Errorf("report state: %w", err)
 		}
-		c.mu.Lock()
-		if c.told = wanted; c.told == c.wanted {
-			close(c.settled)
-			c.settled = make(chan struct{})
+		s.mu.Lock()
+		if s.told = wanted; s.told == s.wanted {
+			close(s.settled)
+			s.settled = make(chan struct{})
 		}
-		c.mu.Unlock()
+		s.mu.Unlock()
 	}
 }
 
-func (c *Client) reportOnce(ctx context.Context, now sandbox.State) error {
+func (s *session) reportOnce(ctx context.Context, now sandbox.State) error {
 	ctx, cancel := budget.Context(ctx, budget.Operation, "report state")
 	defer cancel()
-	if _, err := c.supervisor.ReportState(ctx, &creelv1.ReportStateRequest{SandboxId: c.cfg.SandboxID, InstanceId: c.cfg.InstanceID, State: wire(now)}); err != nil {
+	if _, err := s.supervisor.ReportState(ctx, &creelv1.ReportStateRequest{SandboxId: s.cfg.SandboxID, InstanceId: s.cfg.InstanceID, State: wire(now)}); err != nil {
 		return err
 	}
 	for {
-		c.mu.Lock()
-		if len(c.exits) == 0 {
-			c.mu.Unlock()
+		s.mu.Lock()
+		if len(s.exits) == 0 {
+			s.mu.Unlock()
 			return nil
 		}
-		next := c.exits[0]
-		c.mu.Unlock()
-		_, err := c.openshell.ReportMainProcessExit(ctx, &openshellv1.ReportMainProcessExitRequest{
-			SandboxId: c.cfg.SandboxID, InstanceId: next.instanceID, ExitCode: int32(next.code)})
+		next := s.exits[0]
+		s.mu.Unlock()
+		_, err := s.openshell.ReportMainProcessExit(ctx, &openshellv1.ReportMainProcessExitRequest{
+			SandboxId: s.cfg.SandboxID, InstanceId: next.instanceID, ExitCode: int32(next.code)})
 		if err != nil {
 			return err
 		}
-		c.mu.Lock()
-		if len(c.exits) > 0 && c.exits[0] == next { // it may have been pushed out meanwhile
-			c.exits = c.exits[1:]
+		s.mu.Lock()
+		if len(s.exits) > 0 && s.exits[0] == next { // it may have been pushed out meanwhile
+			s.exits = s.exits[1:]
 		}
-		c.mu.Unlock()
+		s.mu.Unlock()
 	}
 }
 
 // pushLogs sends all lines in memory and then each new one. Their numbers let a
 // gateway that has some of them leave those out.
-func (c *Client) pushLogs(ctx context.Context) error {
-	push, err := c.openshell.PushSandboxLogs(ctx)
+func (s *session) pushLogs(ctx context.Context) error {
+	push, err := s.openshell.PushSandboxLogs(ctx)
 	if err != nil {
 		return fmt.Errorf("push logs: %w", err)
 	}
 	var last uint64
 	for {
-		lines, more := c.cfg.Lines.After(last, batch)
+		lines, more := s.cfg.Lines.After(last, batch)
 		if len(lines) == 0 {
 			select {
 			case <-more:
@@ -224,10 +242,10 @@ func (c *Client) pushLogs(ctx context.Context) error {
 				return ctx.Err()
 			}
 		}
-		request := &openshellv1.PushSandboxLogsRequest{SandboxId: c.cfg.SandboxID}
+		request := &openshellv1.PushSandboxLogsRequest{SandboxId: s.cfg.SandboxID}
 		for _, l := range lines {
 			request.Logs = append(request.Logs, &openshellv1.SandboxLogLine{
-				SandboxId: c.cfg.SandboxID, TimestampMs: l.At.UnixMilli(), Level: l.Level, Target: l.Source, Source: l.Source,
+				SandboxId: s.cfg.SandboxID, TimestampMs: l.At.UnixMilli(), Level: l.Level, Target: l.Source, Source: l.Source,
 				Message: l.Message, Fields: map[string]string{"seq": strconv.FormatUint(l.Seq, 10)}})
 			last = l.Seq
 		}
@@ -236,7 +254,7 @@ func (c *Client) pushLogs(ctx context.Context) error {
 				_, err = push.CloseAndRecv()
 			}
 			if ctx.Err() == nil {
-				c.cfg.Log.Warn("push logs", slog.String("reason", reason(err)))
+				s.cfg.Log.Warn("push logs", slog.String("reason", reason(err)))
 			}
 			return fmt.Errorf("push logs: %w", err)
 		}

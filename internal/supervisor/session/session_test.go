@@ -75,9 +75,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 	if change != nil {
 		change(&cfg)
 	}
-	if r.Client, err = New(cfg); err != nil {
-		t.Fatal(err)
-	}
+	r.Client = New(cfg)
 	ctx, cancel := context.WithCancel(t.Context())
 	r.stop = cancel
 	go func() {
@@ -87,7 +85,6 @@ func start(t *testing.T, change func(*Config)) *rig {
 	t.Cleanup(func() {
 		cancel()
 		<-r.done
-		_ = r.Close()
 	})
 	return r
 }
@@ -521,12 +518,30 @@ func TestOldRouteIsAskedForAgain(t *testing.T) {
 }
 
 func TestUnknownRouteIsNotNone(t *testing.T) {
-	c, err := New(Config{Socket: filepath.Join(t.TempDir(), "none"), TokenFile: "none"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
+	t.Setenv(budget.Probe.Variable(), "10ms")
+	c := New(Config{Socket: filepath.Join(t.TempDir(), "none"), TokenFile: "none"})
 	if _, err := c.Routes().Route(t.Context(), false); err == nil || errors.Is(err, relay.ErrNoRoute) {
 		t.Errorf("a gateway that was never asked gives %v", err)
+	}
+}
+
+// A program that asks at once, before the first session, gets the model.
+func TestRequestBeforeTheFirstSession(t *testing.T) {
+	t.Setenv(budget.Probe.Variable(), "20s")
+	early := make(chan error, 1)
+	r := start(t, func(c *Config) {
+		c.Pace.Retry, c.Pace.First, c.Pace.Most = time.Hour, time.Hour, time.Hour
+		c.Socket += ".later"
+	})
+	r.gateway.locked(func() { r.gateway.bundle = route("m1", canary) })
+	go func() {
+		_, err := r.Routes().Route(context.Background(), false)
+		early <- err
+	}()
+	r.gateway.stop()
+	r.gateway.socket += ".later"
+	r.gateway.start(t)
+	if err := <-early; err != nil {
+		t.Errorf("got %v", err)
 	}
 }
