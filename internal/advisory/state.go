@@ -152,6 +152,11 @@ var state = []Advisory{
 		Commands: []string{"creel status", "creel logs SANDBOX"},
 	},
 	{
+		ID: "dashboard-starting", Severity: Warning, Layer: "dashboard", Title: "The dashboard is on its way up",
+		Reason:   "Its agent was started a moment ago and does not serve the page yet.",
+		Commands: []string{"creel status", "creel logs SANDBOX"},
+	},
+	{
 		ID: "dashboard-differs", Severity: Error, Layer: "dashboard", Title: "The dashboard is not where it is wanted",
 		Reason:   "Its listener moves without disturbing the agent.",
 		Commands: []string{"creel onboard"},

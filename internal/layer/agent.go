@@ -71,12 +71,11 @@ func judgeAgent(in gateway.Inspection, restart sandbox.RestartPolicy, now time.T
 	asked := health.Evidence{Probe: "health endpoint, from inside", Answer: in.Health.Message, Verdict: in.Health.Verdict, Took: health.Micros(in.Health.Took)}
 	// Shortly after its start an agent that does not answer is on its way up: that
 	// is something to wait for, whether it was refused or could not be asked.
-	young := !main.Since.IsZero() && now.Sub(main.Since) < budget.Of(budget.AgentHealthy)
 	var r health.Result
 	switch {
 	case in.Health.Verdict == health.OK:
 		r = ok("%s, healthy", describeMain(main))
-	case young:
+	case young(main, now):
 		r = failed("agent-starting", "%s", orElse(in.Health.Message, "its health endpoint was not asked yet"))
 	case in.Health.Verdict == health.Failed:
 		r = failed("agent-unhealthy", "%s", in.Health.Message)
@@ -85,6 +84,12 @@ func judgeAgent(in gateway.Inspection, restart sandbox.RestartPolicy, now time.T
 	}
 	r.Evidence = []health.Evidence{process, asked}
 	return r
+}
+
+// young reports that the main process was started so recently that it may not
+// answer yet.
+func young(m sandbox.MainProcess, now time.Time) bool {
+	return m.State == sandbox.ProcRunning && !m.Since.IsZero() && now.Sub(m.Since) < budget.Of(budget.AgentHealthy)
 }
 
 // finished reports that the main process did what it was for.
@@ -140,23 +145,35 @@ func (a *agentLayer) Mend(ctx context.Context, do Action, report Progress) error
 	default:
 		return noSuchAction(a, do)
 	}
-	ctx, cancel := budget.Context(ctx, budget.AgentHealthy, "wait for the agent of "+a.want.Name)
+	return awaitOK(ctx, a, "wait for the agent of "+a.want.Name, report, func(r health.Result) bool {
+		return r.Reason == "agent-ended"
+	})
+}
+
+// awaitOK looks at a layer again and again until settled says that waiting will
+// change nothing more, or the budget for an agent on its way up ends.
+func awaitOK(ctx context.Context, l Layer, operation string, report Progress, settled func(health.Result) bool) error {
+	ctx, cancel := budget.Context(ctx, budget.AgentHealthy, operation)
 	defer cancel()
 	tick := time.NewTicker(25 * time.Millisecond)
 	defer tick.Stop()
+	var r health.Result
 	for {
-		r := a.Inspect(ctx)
+		if now := l.Inspect(ctx); ctx.Err() == nil { // else it says only that the time is over
+			r = now
+		}
 		switch {
+		case ctx.Err() != nil:
 		case r.Verdict == health.OK:
 			return nil
-		case r.Reason == "agent-ended":
-			return advisory.New(r.Reason, "the agent of "+a.want.Name+" ended: "+r.Message, nil, r.Hints...)
+		case settled(r):
+			return advisory.New(r.Reason, operation+": "+r.Message, nil, r.Hints...)
 		}
 		report(r.Message)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("%w: %s", context.Cause(ctx), r.Message)
+			return advisory.New(r.Reason, operation+": "+r.Message, context.Cause(ctx), r.Hints...)
 		}
 	}
 }

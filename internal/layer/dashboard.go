@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -64,6 +65,9 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 		}
 		return r
 	}
+	if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && verdict == health.Failed {
+		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
+	}
 	return withHints(r)
 }
 
@@ -96,15 +100,22 @@ func (d *dashboardLayer) Plan(_ context.Context, found health.Result) []Action {
 			where = fmt.Sprintf("port %d", p)
 		}
 		return []Action{{ID: "move-dashboard", Title: fmt.Sprintf("move the dashboard of %s to %s; its agent goes on", d.want.Name, where)}}
+	case "dashboard-starting":
+		return []Action{{ID: "await-dashboard", Title: "wait for the dashboard of " + d.want.Name}}
 	case "dashboard-not-bound":
 		return []Action{{ID: "bind-dashboard", Title: "bind the dashboard of " + d.want.Name + " again; its agent goes on"}}
 	}
 	return nil
 }
 
-func (d *dashboardLayer) Mend(ctx context.Context, do Action, _ Progress) error {
-	if do.ID != "move-dashboard" && do.ID != "bind-dashboard" {
-		return noSuchAction(d, do)
+func (d *dashboardLayer) Mend(ctx context.Context, do Action, report Progress) error {
+	switch do.ID {
+	case "move-dashboard", "bind-dashboard":
+		return update(ctx, d.session, d.want)
+	case "await-dashboard":
+		return awaitOK(ctx, d, "wait for the dashboard of "+d.want.Name, report, func(r health.Result) bool {
+			return r.Verdict == health.Failed && r.Reason != "dashboard-starting"
+		})
 	}
-	return update(ctx, d.session, d.want)
+	return noSuchAction(d, do)
 }

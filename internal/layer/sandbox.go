@@ -67,6 +67,8 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 	switch {
 	case in.Wanted == sandbox.NotRunning:
 		return failed("sandbox-stopped", "sandbox %s is stopped", s.want.Name)
+	case in.Phase == sandbox.Error && in.State.Main.State == sandbox.ProcExited && finished(in.State.Main, s.want.Spec.Restart):
+		return ok("its job is finished, policy %s was enforced", short(in.State.PolicyEnforced))
 	case in.Phase == sandbox.Error:
 		return failed("sandbox-error", "%s", orElse(in.Message, "the sandbox is in phase error"))
 	case in.Phase == sandbox.UnknownPhase:
@@ -213,6 +215,9 @@ func (s *sandboxLayer) Mend(ctx context.Context, do Action, report Progress) (er
 	case err != nil:
 		return err
 	case in.Phase != sandbox.Ready:
+		if now, err := s.session.Sandbox(ctx, s.want.Name); err == nil && s.judge(now).Verdict == health.OK {
+			return nil // a job may be finished before anybody looks
+		}
 		return advisory.New("sandbox-error", fmt.Sprintf("sandbox %s is in phase %s", s.want.Name, in.Phase), fmt.Errorf("%s", orElse(in.Message, "no reason was given")))
 	}
 	return nil
