@@ -361,3 +361,31 @@ func TestSessionsIntoASandbox(t *testing.T) {
 		t.Errorf("session 21: %v", err)
 	}
 }
+
+func TestCrashOfACallIsItsOwn(t *testing.T) {
+	g := servertest.Start(t, func(c *server.Config) {
+		c.Check = func(context.Context, inference.Route) inference.Check { panic("as told") }
+	})
+	c := g.Client()
+	if err := c.SetProvider(within(t), inference.Route{Provider: "acme", Type: "custom", BaseURL: "http://127.0.0.1:9/v1"}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // the second finds no lock held by the first
+		_, err := inferencev1.NewInferenceClient(g.Conn(nil)).SetInferenceRoute(within(t),
+			&inferencev1.SetInferenceRouteRequest{ProviderName: "acme", ModelId: "m"})
+		if status.Code(err) != codes.Internal || strings.Contains(err.Error(), "as told") {
+			t.Errorf("a handler that crashes: %v", err)
+		}
+	}
+	if err := c.SetRoute(within(t), "acme", "m"); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if _, err := c.CheckInference(within(t), 0); err == nil {
+			t.Error("a check that crashed has an answer")
+		}
+	}
+	if _, err := c.Identity(within(t)); err != nil {
+		t.Errorf("the gateway did not survive: %v", err)
+	}
+}

@@ -22,6 +22,9 @@ import (
 	"creel/internal/state"
 )
 
+// reunionTime is how long a starting daemon waits for supervisors that live.
+const reunionTime = 1500 * time.Millisecond
+
 // daemon is one running gateway.
 type daemon struct {
 	cfg      Config
@@ -41,8 +44,10 @@ type daemon struct {
 
 	mu      sync.Mutex
 	entries map[string]*entry // by sandbox id
-	// onDisk are the handles that were there at the start, each until it is taken.
+	// onDisk are the handles that were there at the start.
 	onDisk map[string]sandbox.Handle
+	// expected are the sandboxes that were Ready when the last daemon ended.
+	expected []*entry
 
 	tunnels  sessionCounter
 	policies policies
@@ -93,7 +98,6 @@ func (d *daemon) handleOnDisk(id string) *sandbox.Handle {
 	if !ok {
 		return nil
 	}
-	delete(d.onDisk, id)
 	return &h
 }
 
@@ -140,10 +144,34 @@ func (d *daemon) load(ctx context.Context) error {
 			d.keepForward(ctx, adopted[i])
 		}
 	}
-	for _, e := range adopted {
+	for i, e := range adopted {
+		if records[i].Value.Phase == sandbox.Ready && records[i].Value.Wanted == sandbox.Running && !records[i].Value.Deleting {
+			d.expected = append(d.expected, e)
+		}
 		d.look(e)
 	}
 	return nil
+}
+
+// reunion gives sandboxes that were Ready, and whose supervisors went on without
+// a gateway, the moment they need to connect again. Who asks after a restart then
+// sees them as they are. It never takes longer than reunionTime.
+func (d *daemon) reunion(ctx context.Context) {
+	timer := time.NewTimer(reunionTime)
+	defer timer.Stop()
+	for _, e := range d.expected {
+		if h := d.handleOnDisk(e.id); h == nil || !d.cfg.Driver.Observe(ctx, *h).Alive {
+			continue
+		}
+		select {
+		case <-e.risen:
+		case <-timer.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+	d.expected = nil
 }
 
 // stop ends everything but the listeners and waits for it.

@@ -16,10 +16,14 @@ type entry struct {
 	name string
 	feed *feed.Feed
 	wake chan struct{}
+	// risen is closed when the sandbox is Ready for the first time under this
+	// daemon.
+	risen chan struct{}
 
 	binding sync.Mutex // held while the forward is bound or closed
 
 	mu      sync.Mutex
+	up      bool // risen is closed
 	phase   sandbox.Phase
 	message string
 	changed time.Time // of phase or message
@@ -34,7 +38,7 @@ type entry struct {
 }
 
 func newEntry(id, name string) *entry {
-	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), changed: time.Now()}
+	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now()}
 }
 
 // nudge has the sandbox looked at soon.

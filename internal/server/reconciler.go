@@ -293,6 +293,10 @@ func (d *daemon) setPhase(ctx context.Context, e *entry, phase sandbox.Phase, me
 	if !same {
 		e.changed = time.Now()
 	}
+	if phase == sandbox.Ready && !e.up {
+		e.up = true
+		close(e.risen)
+	}
 	e.mu.Unlock()
 	if same {
 		return

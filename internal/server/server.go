@@ -64,6 +64,7 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 	for i, l := range []net.Listener{api, socket} {
 		go func() { ended <- servers[i].Serve(l) }()
 	}
+	d.reunion(running)
 	ready(Ready{InstanceID: d.instance, PID: d.pid(), Host: Host, Port: d.port})
 	cfg.Log.Info("gateway serves", slog.Int("port", d.port), slog.String("instance", d.instance))
 

@@ -142,12 +142,18 @@ func TestGatewayRestartLeavesSandboxesAlone(t *testing.T) {
 	starts := count(g.Driver.Calls(), "Start ")
 	pid := g.Driver.Supervisor(i.ID)
 	g.Stop()
+	alone := g.Driver.Fake.Observe(within(t), sandbox.Handle{ID: i.ID})
+	if !alone.Alive {
+		t.Fatal("the sandbox ended with its gateway")
+	}
 	if _, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", before.Forward.Port), time.Second); err == nil {
 		t.Error("the dashboard's listener outlived its gateway")
 	}
 	g.Run()
 	c := g.Client()
-	await(t, c, "demo")
+	if now, err := c.Inspect(within(t), false, "demo"); err != nil || now[0].Phase != sandbox.Ready {
+		t.Errorf("as soon as the gateway is ready: %+v %v", now[0].Phase, err)
+	}
 	after := dashboard(t, c, "demo")
 	if after.Forward.Port != before.Forward.Port || !after.Forward.Bound || after.Token.Reveal() != before.Token.Reveal() {
 		t.Errorf("dashboard was %+v, is %+v", before.Forward, after.Forward)
