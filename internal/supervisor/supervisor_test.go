@@ -60,7 +60,7 @@ func launch(t testing.TB, argv ...string) sandbox.Launch {
 	return sandbox.Launch{ID: "0b9f7c1e-0000-4000-8000-000000000001", Name: "demo", Gateway: "creel", GatewaySocket: filepath.Join(dir, "gateway.sock"), Dir: dir,
 		Executable: os.Args[0], HostUID: os.Getuid(), HostGID: os.Getgid(), RelayToken: relayToken, DashboardToken: dashboardValue,
 		Spec: sandbox.Spec{Agent: "command", Command: argv, Restart: sandbox.RestartNever, Confinement: sandbox.TierUnconfined,
-			Policy: declared.Canonical(), PolicyHash: declared.Hash(), Environment: map[string]string{"MINE": "yes", "CREEL_SANDBOX": "forged", "OPENAI_BASE_URL": "http://evil"}}}
+			Policy: declared.Canonical(), PolicyHash: declared.Hash(), Environment: map[string]string{"MINE": "yes", "CREEL_SANDBOX": "forged", "OPENAI_BASE_URL": "http://evil", "OPENAI_PROXY": "http://evil", "CREEL_OTHER": "forged"}}}
 }
 
 func write(t testing.TB, l sandbox.Launch) {

@@ -239,16 +239,23 @@ func TestClientGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := connect(t)
-			channel, _ := g.open(t, ExecRequest{Command: []string{"sh", "-c", `trap '' HUP TERM; echo $$; while :; do sleep 0.05; done`}})
-			var pid int
-			if _, err := fmt.Fscan(channel, &pid); err != nil {
+			fifo := filepath.Join(t.TempDir(), "held")
+			if err := syscall.Mkfifo(fifo, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			g.open(t, ExecRequest{Command: []string{"true"}}) // the connection serves others as well
+			channel, _ := g.open(t, ExecRequest{Command: []string{"sh", "-c", `trap '' HUP TERM; exec 9>"$0"; while :; do sleep 0.05; done`, fifo}})
+			held, err := os.Open(fifo) // returns when the command has opened it
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer held.Close()
+			if err := held.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
 				t.Fatal(err)
 			}
 			leave(g, channel)
-			_ = g.client.Close()
-			<-g.done
-			if err := syscall.Kill(pid, 0); !errors.Is(err, syscall.ESRCH) {
-				t.Errorf("process %d still there: %v", pid, err)
+			if n, err := held.Read(make([]byte, 1)); n != 0 || err != io.EOF { // the last that held it has ended
+				t.Errorf("the command goes on: %v", err)
 			}
 		})
 	}
