@@ -4,6 +4,7 @@ import (
 	"context"
 	"os/exec"
 	"runtime"
+	"syscall"
 	"time"
 
 	"creel/internal/advisory"
@@ -33,7 +34,10 @@ func openBrowser(ctx context.Context, url string) error {
 	if err != nil {
 		return advisory.New("browser-missing", "no program to open a browser was found", err)
 	}
-	return exec.CommandContext(ctx, path, url).Run()
+	cmd := exec.CommandContext(ctx, path, url)
+	// A session of its own: an interrupt in the shell is not for the browser.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	return cmd.Run()
 }
 
 // registrar keeps the record for OpenShell clients.

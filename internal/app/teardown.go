@@ -22,7 +22,8 @@ import (
 func (g *graph) destroy(ctx context.Context, gatewayName, name string, report gateway.Progress) (bool, error) {
 	runtime, err := g.runtime(gatewayName)
 	if err != nil {
-		return false, err
+		// An unreadable desired state must not keep a sandbox from being destroyed.
+		runtime = g.embedded(g.roots.Gateway(gatewayName), 0, false)
 	}
 	if o := runtime.Observe(ctx); o.Verdict == health.OK {
 		c, err := runtime.Dial(ctx)

@@ -136,6 +136,9 @@ func testFull(t *testing.T) {
 	if r := h.must(0, "exec", "claw", "--", "/bin/sh", "-c", "env; cat /proc/*/environ 2>/dev/null; id -u; ls -a /sandbox"); strings.Contains(r.stdout, canary) {
 		t.Error("the provider's key is visible inside the sandbox")
 	}
+	if r := h.runInput("from outside\n", creel, nil, "exec", "claw", "--", "cat"); r.code != 0 || r.stdout != "from outside\n" {
+		t.Errorf("standard input of exec: %+v", r)
+	}
 	if r := h.must(0, "logs", "claw"); r.stdout == "" {
 		t.Error("the log of a running agent is empty")
 	}

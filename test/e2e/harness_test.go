@@ -94,12 +94,20 @@ func (h *home) run(args ...string) result { return h.runProgram(creel, nil, args
 
 func (h *home) runProgram(program string, extra []string, args ...string) result {
 	h.t.Helper()
+	return h.runInput("", program, extra, args...)
+}
+
+func (h *home) runInput(input, program string, extra []string, args ...string) result {
+	h.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(append([]string{}, h.env...), extra...)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if input != "" {
+		cmd.Stdin = strings.NewReader(input)
+	}
 	cmd.WaitDelay = time.Second
 	began := time.Now()
 	err := cmd.Run()

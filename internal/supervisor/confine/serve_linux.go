@@ -201,6 +201,13 @@ func (s *server) spawn(r request, files []*os.File) {
 		stdio[i] = files[min(i, len(files)-1)].Fd()
 		if terminal != nil {
 			stdio[i] = files[1].Fd()
+			continue
+		}
+		// Pipes of a Go program are non-blocking, which is a property of the open
+		// file and so would be the program's too; hardly any expects that.
+		if err := unix.SetNonblock(int(stdio[i]), false); err != nil {
+			s.fail(r.ID, fmt.Errorf("make standard streams blocking: %w", err))
+			return
 		}
 	}
 	pidfd := -1
