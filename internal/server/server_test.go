@@ -136,7 +136,12 @@ func TestGatewayRestartLeavesSandboxesAlone(t *testing.T) {
 	page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "hello") }))
 	defer page.Close()
 	target := page.Listener.Addr().(*net.TCPAddr).Port
+	// Another has the port that would be tried first, and is gone when it matters.
+	ready(t, g.Client(), "other", sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: target}})
 	i := ready(t, g.Client(), "demo", sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: target, HealthPath: "/health"}})
+	if _, err := g.Client().DeleteSandbox(within(t), "other"); err != nil {
+		t.Fatal(err)
+	}
 	before := dashboard(t, g.Client(), "demo")
 	fetch(t, before.Forward.Port)
 	starts := count(g.Driver.Calls(), "Start ")
