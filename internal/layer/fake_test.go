@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -52,7 +53,7 @@ func (f *fake) note(call string, args ...any) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if len(args) > 0 {
-		call += " " + fmt.Sprint(args...)
+		call = strings.TrimSpace(call + " " + fmt.Sprintln(args...))
 	}
 	f.calls = append(f.calls, call)
 	return f.err
