@@ -108,6 +108,18 @@ func TestSecretsLayer(t *testing.T) {
 	if r := l.Inspect(t.Context()); r.Verdict != health.OK || err != nil || string(before) != string(after) {
 		t.Errorf("mended: %+v, the authority is another: %t, %v", r, string(before) != string(after), err)
 	}
+	// Replacing the authority shuts out every client there is: not without consent.
+	if err := os.WriteFile(authority, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r = l.Inspect(t.Context())
+	known(t, r)
+	if plan := l.Plan(t.Context(), r); r.Verdict != health.Failed || len(plan) != 0 {
+		t.Errorf("authority damaged: %+v, plan %v", r, plan)
+	}
+	if err := os.WriteFile(authority, before, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.Remove(server); err != nil {
 		t.Fatal(err)
 	}
