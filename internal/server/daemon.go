@@ -77,9 +77,13 @@ func openDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	return d, nil
 }
 
-// sessionChanged: the kept SSH connection belonged to the session that was.
+// sessionChanged: without a session the kept SSH connection is of no use. With a
+// new one it is left alone: it may be over that session already, and one over the
+// session before ended with it, which the runner sees.
 func (d *daemon) sessionChanged(sandboxID string) {
-	d.runner.Drop(sandboxID)
+	if d.hub.Session(sandboxID) == nil {
+		d.runner.Drop(sandboxID)
+	}
 	if e := d.entry(sandboxID); e != nil {
 		e.nudge()
 	}
