@@ -177,6 +177,10 @@ func (d *Driver) Observe(_ context.Context, h sandbox.Handle) sandbox.Liveness {
 func (d *Driver) hidden() []string {
 	r := d.gateway.Roots
 	out := []string{r.Config, r.State, r.Run, r.OpenShell}
+	// All three below one directory: that is CREEL_HOME.
+	if home := filepath.Dir(r.State); home == filepath.Dir(r.Config) && home == filepath.Dir(r.Run) {
+		out = append(out, home)
+	}
 	out = append(out, d.options.Hidden...)
 	return slices.DeleteFunc(out, func(p string) bool { return p == "" })
 }

@@ -3,6 +3,8 @@
 package confine
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -73,6 +75,13 @@ func attackMain(args []string) int {
 	switch args[0] {
 	case "descriptors":
 		return showDescriptors()
+	case "blocking":
+		for fd := range uintptr(3) {
+			if flags, err := unix.FcntlInt(fd, unix.F_GETFL, 0); err != nil || flags&unix.O_NONBLOCK != 0 {
+				return 1
+			}
+		}
+		return 0
 	case "serve":
 		return serveOnce(args[1])
 	case "hop":
@@ -80,6 +89,8 @@ func attackMain(args []string) int {
 	case "whoami":
 		fmt.Print(os.Geteuid())
 		return 0
+	case "probe":
+		return probeWithout()
 	case "hold":
 		return hold(args[1:])
 	}
@@ -257,4 +268,13 @@ func hop() int {
 		return 9
 	}
 	return 0
+}
+
+// probeWithout probes where user namespaces have been switched off.
+func probeWithout() int {
+	if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+		fmt.Println(err)
+		return 9
+	}
+	return closeCode(json.NewEncoder(os.Stdout).Encode(Probe(context.Background())))
 }

@@ -96,8 +96,9 @@ func (b *Box) DashboardPort() int { return b.plan.Profile.DashboardPort }
 // Done is closed when every process of the Box has ended.
 func (b *Box) Done() <-chan struct{} { return b.done }
 
-// Spawn starts a program. The files may be nil (then /dev/null) and remain the
-// caller's to close; with c.TTY they are ignored and Process.PTY is set.
+// Spawn starts a program. The files may be nil (then /dev/null), are put into
+// blocking mode and remain the caller's to close; with c.TTY they are ignored and
+// Process.PTY is set.
 func (b *Box) Spawn(ctx context.Context, c Command, stdin, stdout, stderr *os.File) (*Process, error) {
 	var pass []*os.File
 	var terminal *os.File

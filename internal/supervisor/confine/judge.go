@@ -85,7 +85,7 @@ func zero(mask string) bool { return mask != "" && strings.Trim(mask, "0") == ""
 func uncovered(t sandbox.Tier) string {
 	switch t {
 	case sandbox.TierLandlock:
-		return "not covered: the names of the host's files and processes are visible, modes and times of the user's own files can be changed, the loopback network is shared (only the relay's port can be connected to), terminals cannot be opened by programs, and a program that hides its origin can outlive a killed supervisor"
+		return "not covered: the names of the host's files and processes are visible, modes and times of the user's own files can be changed, the network is shared and connections to the number of the relay's port are possible on every address, terminals cannot be opened by programs, and a program that hides its origin can outlive a killed supervisor"
 	case sandbox.TierUnconfined:
 		return "not covered: anything the user can reach"
 	}

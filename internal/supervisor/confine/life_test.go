@@ -12,16 +12,20 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"golang.org/x/sys/unix"
 
+	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/sandbox"
+	"creel/test/require"
 )
 
 func bystander(t testing.TB, b *Box) *Process {
@@ -58,6 +62,24 @@ func TestExitStatus(t *testing.T) {
 		}
 		if r := run(t, b, "sh", "-c", "kill -9 $$"); r.status.Code != 137 || r.status.Signal != 9 {
 			t.Errorf("signal: %+v", r)
+		}
+	})
+}
+
+// Programs expect to wait for their input and output.
+func TestDescriptorsBlock(t *testing.T) {
+	tiers(t, func(t *testing.T, tier sandbox.Tier) {
+		b := start(t, profile(t, tier))
+		if r := run(t, b, b.Executable(), "attack", "blocking"); r.status.Code != 0 {
+			t.Errorf("pipes do not block: %+v", r)
+		}
+		p, err := b.Spawn(t.Context(), Command{Argv: []string{b.Executable(), "attack", "blocking"}, TTY: true}, nil, nil, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.PTY.Close()
+		if s, err := p.Wait(t.Context()); err != nil || s.Code != 0 {
+			t.Errorf("terminals do not block: %+v, %v", s, err)
 		}
 	})
 }
@@ -211,6 +233,39 @@ func TestPortsAreReplaced(t *testing.T) {
 	b := start(t, p)
 	if b.RelayPort() == taken || b.DashboardPort() == taken || b.RelayPort() == 0 || b.DashboardPort() == 0 {
 		t.Errorf("relay %d, dashboard %d, taken %d", b.RelayPort(), b.DashboardPort(), taken)
+	}
+}
+
+// Root's own directories above a workspace are opened for traversal where the
+// sandbox's user has to walk them; nobody else's are.
+func TestTheWayToTheWorkspace(t *testing.T) {
+	require.Feature(t, "root", os.Geteuid() == 0, "run the tests as root")
+	need(t, sandbox.TierLandlock)
+	p := profile(t, sandbox.TierLandlock)
+	top := filepath.Dir(p.Workspace)
+	foreign := filepath.Join(top, "foreign")
+	own := filepath.Join(foreign, "own")
+	workspace := filepath.Join(own, "deep", "workspace")
+	if err := os.MkdirAll(workspace, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chown(workspace, p.HostUID, p.HostGID); err != nil {
+		t.Fatal(err)
+	}
+	p.Workspace, p.Hidden = workspace, []string{own}
+	_, err := Start(t.Context(), p.Executable, p)
+	if a, ok := advisory.Of(err); !ok || a.ID != "workspace-unreachable" || !strings.Contains(err.Error(), foreign+":") {
+		t.Fatalf("through a directory that is closed: %v", err)
+	}
+	if err := os.Chmod(foreign, 0o711); err != nil {
+		t.Fatal(err)
+	}
+	b := start(t, p)
+	if r := run(t, b, "sh", "-c", "cd "+workspace+" && echo here >file && cat file"); r.stdout != "here\n" {
+		t.Errorf("%+v", r)
+	}
+	if fi, err := os.Stat(own); err != nil || fi.Mode().Perm() != 0o711 {
+		t.Errorf("own directory: %v, %v", fi.Mode(), err)
 	}
 }
 
@@ -475,5 +530,55 @@ func TestProbe(t *testing.T) {
 	defer cancel()
 	if _, _, err := Choose(sandbox.TierAuto, Probe(ctx), false); err != nil {
 		t.Error(err)
+	}
+}
+
+// Where user namespaces are switched off the probe says so, and landlock is what
+// is left.
+func TestProbeWithoutNamespaces(t *testing.T) {
+	need(t, sandbox.TierNamespaces)
+	c := exec.Command(self(t), "attack", "probe")
+	c.SysProcAttr = &syscall.SysProcAttr{Cloneflags: unix.CLONE_NEWUSER,
+		UidMappings: []syscall.SysProcIDMap{{HostID: os.Geteuid(), Size: 1}}, GidMappings: []syscall.SysProcIDMap{{HostID: os.Getegid(), Size: 1}}}
+	out, err := c.CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v", out, err)
+	}
+	var s Support
+	if err := json.Unmarshal(out, &s); err != nil {
+		t.Fatalf("%q: %v", out, err)
+	}
+	if !strings.Contains(s.Namespaces, "user.max_user_namespaces is 0") {
+		t.Errorf("the cause is not named: %+v", s)
+	}
+	tier, reason, err := Choose(sandbox.TierAuto, s, false)
+	if s.landlockGap() == "" && (tier != sandbox.TierLandlock || reason == "" || err != nil) {
+		t.Errorf("chose %q because %q, %v", tier, reason, err)
+	}
+}
+
+// An unconfined box is what it says, and says what it is not.
+func TestUnconfined(t *testing.T) {
+	p := profile(t, sandbox.TierUnconfined)
+	if _, err := Start(t.Context(), p.Executable, p); err == nil {
+		t.Fatal("started without the risk accepted")
+	}
+	p.RiskAccepted = true
+	b := start(t, p)
+	c := b.Confinement()
+	if c.Tier != sandbox.TierUnconfined || c.Reason == "" {
+		t.Errorf("%+v", c)
+	}
+	for _, protection := range c.Protections {
+		if strings.HasPrefix(protection.Name, "landlock") && protection.On {
+			t.Errorf("%+v", protection)
+		}
+	}
+	if r := run(t, b, "ls", "/"); r.status.Code != 0 {
+		t.Errorf("%+v", r)
+	}
+	// Root's privileges are gone even so.
+	if r := run(t, b, "id", "-u"); strings.TrimSpace(r.stdout) != strconv.Itoa(p.HostUID) {
+		t.Errorf("runs as %s, want %d", r.stdout, p.HostUID)
 	}
 }

@@ -170,7 +170,9 @@ func reachable(path string, uid, gid int) error {
 			bit = unix.S_IXGRP
 		}
 		if st.Mode&bit == 0 {
-			return advisory.New("workspace-unreachable", fmt.Sprintf("uid %d may not traverse %s on the way to %s", uid, dir, path), nil)
+			return advisory.New("workspace-unreachable",
+				fmt.Sprintf("without namespaces uid %d has to walk to %s and may not traverse %s: choose a CREEL_HOME that every user may traverse, such as /var/lib/creel",
+					uid, path, dir), nil)
 		}
 		if dir == "/" {
 			return nil
