@@ -141,7 +141,7 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 	all := []layer.Layer{
 		layer.NewHost(g.hostChecks(paths, doc)),
 		layer.NewSecrets(runtime),
-		layer.NewGateway(doc.Name, runtime, session),
+		layer.NewGateway(doc.Name, runtime, session, layer.OnPort(doc.Gateway.Port)),
 		layer.NewRegistration(registrar(paths, runtime)),
 		layer.NewInference(session, layer.WantedInference{
 			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,

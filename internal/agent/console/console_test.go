@@ -214,6 +214,9 @@ func TestChatStreams(t *testing.T) {
 	model.SetReply(func(string) []string { return []string{"one ", "two ", "three"} })
 	i := start(t, t.TempDir(), model.URL)
 	p := i.open()
+	for p.hello.Model == "" { // asked for in the background
+		p.hello.Model = p.next().Model
+	}
 	p.chat("a1", "count")
 	// Each chunk is at the page before the model is allowed to write the next.
 	for _, want := range []string{"one ", "two ", "three"} {

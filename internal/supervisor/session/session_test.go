@@ -530,7 +530,7 @@ func TestRequestBeforeTheFirstSession(t *testing.T) {
 	t.Setenv(budget.Probe.Variable(), "20s")
 	early := make(chan error, 1)
 	r := start(t, func(c *Config) {
-		c.Pace.Retry, c.Pace.First, c.Pace.Most = time.Hour, time.Hour, time.Hour
+		c.Pace.Retry, c.Pace.First, c.Pace.Most = 50*time.Millisecond, 50*time.Millisecond, 50*time.Millisecond
 		c.Socket += ".later"
 	})
 	r.gateway.locked(func() { r.gateway.bundle = route("m1", canary) })
