@@ -37,9 +37,16 @@ func TestMain(m *testing.M) {
 		os.Exit(supervise(os.Args[3]))
 	}
 	if len(os.Args) == 2 && os.Args[1] == "linger" {
-		select {}
+		pause()
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// pause waits for ever; the runtime may take an empty select for a deadlock.
+func pause() {
+	for {
+		_ = syscall.Pause()
+	}
 }
 
 func supervise(dir string) int {
@@ -73,7 +80,7 @@ func supervise(dir string) int {
 		<-terminated
 		return 1
 	case "hang":
-		select {}
+		pause()
 	}
 	lock, err := state.TryLock(filepath.Join(dir, state.SupervisorLock), "supervise")
 	if err != nil {
@@ -104,7 +111,7 @@ func supervise(dir string) int {
 	ready.Close()
 	<-terminated
 	if mode == "stubborn" {
-		select {}
+		pause()
 	}
 	_ = lock.Unlock()
 	return 0

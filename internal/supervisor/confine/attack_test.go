@@ -67,7 +67,7 @@ func attackMain(args []string) int {
 		"pidfd":     func([]string) error { return closing(unix.PidfdOpen(os.Getpid(), 0)) },
 		"setuid":    becomeRoot,
 		"execute":   func(a []string) error { return exec.Command(a[0]).Run() },
-		"bystander": func([]string) error { select {} },
+		"bystander": func([]string) error { pause(); return nil },
 	}
 	if len(args) == 0 {
 		return 9
@@ -103,6 +103,14 @@ func attackMain(args []string) int {
 		return attackRefused
 	}
 	return 0
+}
+
+// pause waits for ever, which an empty select does not in a program linked
+// without C: the runtime takes that for a deadlock.
+func pause() {
+	for {
+		_ = unix.Pause()
+	}
 }
 
 func number(s string) int { n, _ := strconv.Atoi(s); return n }

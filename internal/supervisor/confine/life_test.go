@@ -358,7 +358,8 @@ func hold(args []string) int {
 		pids = append(pids, c.HostPID())
 	}
 	_ = json.NewEncoder(os.Stdout).Encode(pids)
-	select {}
+	pause()
+	return 0
 }
 
 func TestSupervisorsDeathTakesTheBoxDown(t *testing.T) {
