@@ -99,7 +99,7 @@ func profile(t testing.TB, tier sandbox.Tier) Profile {
 	if err := os.Chown(workspace, uid, gid); err != nil {
 		t.Fatal(err)
 	}
-	return Profile{SandboxID: filepath.Base(filepath.Dir(workspace)), Tier: tier, Workspace: workspace, Executable: executable(t),
+	return Profile{SandboxID: fmt.Sprintf("%s-%d", filepath.Base(filepath.Dir(workspace)), os.Getpid()), Tier: tier, Workspace: workspace, Executable: executable(t),
 		HostUID: uid, HostGID: gid, Hostname: "demo", RelayPort: 8787, DashboardPort: 18080}
 }
 
