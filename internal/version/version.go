@@ -33,9 +33,6 @@ func Version() string {
 	return describe(stamp, info)
 }
 
-// String is Version, for callers that print the package's answer.
-func String() string { return Version() }
-
 func describe(stamp string, info *debug.BuildInfo) string {
 	if stamp != "" {
 		return stamp
