@@ -82,10 +82,12 @@ func open(t testing.TB) string {
 	return dir
 }
 
-// identity is who a sandbox's programs are outside.
+// identity is who a sandbox's programs are outside: users that no other run of
+// the tests has, because every process of such a user ends with its box.
 func identity(n int) (uid, gid int) {
 	if os.Geteuid() == 0 {
-		return FirstHostUID + 1000 + n, FirstHostUID + 1000 + n
+		id := FirstHostUID + 4*os.Getpid() + n
+		return id, id
 	}
 	return os.Geteuid(), os.Getegid()
 }
