@@ -3,8 +3,6 @@ package app
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"creel/internal/advisory"
 	"creel/internal/desired"
@@ -67,7 +65,7 @@ func confinement(ctx context.Context, doc desired.Document) (string, *health.Cav
 // directory finds out whether the state could be written, without writing there
 // what was not there.
 func directory(paths state.Gateway) (string, *health.Caveat, error) {
-	dir := existing(paths.Dir())
+	dir := paths.Dir()
 	if err := host.CheckWritable(dir); err != nil {
 		return "", nil, err
 	}
@@ -80,7 +78,7 @@ func directory(paths state.Gateway) (string, *health.Caveat, error) {
 }
 
 func disk(paths state.Gateway) (string, *health.Caveat, error) {
-	d, err := host.FreeDisk(existing(paths.Dir()))
+	d, err := host.FreeDisk(paths.Dir())
 	if err != nil {
 		return "", nil, err
 	}
@@ -101,18 +99,4 @@ func memory(f host.Facts) (string, *health.Caveat, error) {
 		return answer, &health.Caveat{Advisory: "memory-low", Message: answer}, nil
 	}
 	return answer, nil, nil
-}
-
-// existing is the nearest directory above path, or path itself, that is there.
-func existing(path string) string {
-	for {
-		if _, err := os.Stat(path); err == nil {
-			return path
-		}
-		parent := filepath.Dir(path)
-		if parent == path {
-			return path
-		}
-		path = parent
-	}
 }
