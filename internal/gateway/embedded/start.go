@@ -155,7 +155,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	var last gateway.Observation
 	for {
 		o := r.Observe(ctx)
-		if last.Evidence == nil || o.Reason != "gateway-unknown" {
+		if last.Evidence == nil || ctx.Err() == nil {
 			last = o // not one that was cut short, if there is another
 		}
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
