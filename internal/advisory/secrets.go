@@ -83,4 +83,14 @@ var secrets = []Advisory{
 		Reason:   "The place that keeps them refused: no permission, a read-only or a full disk.",
 		Commands: []string{"df -h .", repairSecrets},
 	},
+	{
+		ID: "secrets-not-applicable", Severity: Info, Layer: "secrets", Title: "There is no gateway whose bootstrap secrets these could be",
+		Reason:   "The namespace or the StatefulSet does not exist. Whoever creates them may create the secrets as well, so nothing is touched before.",
+		Commands: []string{inspectSecrets},
+	},
+	{
+		ID: "secrets-not-rolled", Severity: Error, Layer: "secrets", Title: "The gateway was not started again with its new secrets",
+		Reason:   "Secrets that were in use were replaced, and the gateway goes on with the old ones until it starts again.",
+		Commands: []string{inspectSecrets, "creel gateway restart"},
+	},
 }

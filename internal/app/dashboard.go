@@ -43,8 +43,7 @@ func openBrowser(ctx context.Context, url string) error {
 // registrar keeps the record for OpenShell clients.
 func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 	credentials := func(ctx context.Context) (registration.Credentials, error) {
-		store, _ := runtime.Secrets()
-		snapshot, err := store.Load(ctx)
+		_, snapshot, err := bundle.Survey(ctx, runtime.Secrets())
 		if err != nil {
 			return registration.Credentials{}, err
 		}

@@ -38,9 +38,9 @@ var ErrChanged = errors.New("the stored secrets changed in the meantime")
 
 // Store reads and writes the set.
 type Store interface {
-	// Load returns what is there. An error means that it could not be determined:
-	// nothing may be generated over it.
-	Load(ctx context.Context) (Snapshot, error)
+	// Load returns what is there of the secrets that want names. An error means
+	// that it could not be determined: nothing may be generated over it.
+	Load(ctx context.Context, want Requirements) (Snapshot, error)
 	// Apply writes members, keeping the previous value of each in a backup. prev
 	// is the snapshot that write was planned on; a store that changed since
 	// refuses with ErrChanged.

@@ -166,7 +166,7 @@ type memoryStore struct {
 	applies     int
 }
 
-func (m *memoryStore) Load(context.Context) (Snapshot, error) {
+func (m *memoryStore) Load(context.Context, Requirements) (Snapshot, error) {
 	if m.failLoad != nil {
 		return Snapshot{}, m.failLoad
 	}

@@ -194,7 +194,8 @@ func (is *issuer) leaf(m member) (map[string][]byte, error) {
 	if m.role == roleServer {
 		subject = pkix.Name{CommonName: "openshell-server"}
 		if generation1 {
-			subject.CommonName = "openshell.openshell.svc.cluster.local"
+			_, in := is.want.service()
+			subject.CommonName = in + ".svc.cluster.local"
 		}
 	}
 	template, err := is.template(subject, life)

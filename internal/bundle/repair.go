@@ -36,17 +36,30 @@ type Outcome struct {
 	After     Report    `json:"after"`
 	Plan      Plan      `json:"plan"`      // what would make all of it good
 	Remaining []Finding `json:"remaining"` // what is not good now
+	// NotApplicable says why there is nothing to repair yet; empty when there is
+	// a gateway.
+	NotApplicable string `json:"not_applicable,omitempty"`
+	// Replaced are those of Written that existed before, and Rolled says that the
+	// gateway was told to start again with them.
+	Replaced []string `json:"replaced"`
+	Rolled   bool     `json:"rolled"`
 }
 
-// Repair makes a set good: load, inspect, plan, issue, apply, and inspect what a
-// second load parses. What cannot be loaded is unknown and is never repaired.
-// Members that are good keep their bytes. The error is not nil unless the set is
-// good at the end; the Outcome is filled as far as it went either way.
-func Repair(ctx context.Context, store Store, want Requirements, now time.Time, opts RepairOptions) (Outcome, error) {
+// Repair makes a set good: read what the gateway needs, load, inspect, plan,
+// issue, apply, and inspect what a second load parses. What cannot be read is
+// unknown and is never repaired; where there is no gateway yet nothing is done,
+// and that is no error. Members that are good keep their bytes. The gateway is
+// rolled when a member that existed was replaced; for one that was absent it
+// is not, since it is still waiting for it. The error is not nil unless the set
+// is good at the end; the Outcome is filled as far as it went either way.
+//
+// It is one step of a start loop as much as a command: it looks first, and on a
+// good set it only looks.
+func Repair(ctx context.Context, target Target, now time.Time, opts RepairOptions) (Outcome, error) {
 	var out Outcome
 	var err error
 	for range attempts {
-		out, err = repair(ctx, store, want, now, opts)
+		out, err = repair(ctx, target, now, opts)
 		if !errors.Is(err, ErrChanged) {
 			break
 		}
@@ -54,9 +67,13 @@ func Repair(ctx context.Context, store Store, want Requirements, now time.Time, 
 	return out, err
 }
 
-func repair(ctx context.Context, store Store, want Requirements, now time.Time, opts RepairOptions) (Outcome, error) {
-	out := Outcome{Written: []string{}, Remaining: []Finding{}}
-	snapshot, err := store.Load(ctx)
+func repair(ctx context.Context, target Target, now time.Time, opts RepairOptions) (Outcome, error) {
+	out := Outcome{Written: []string{}, Remaining: []Finding{}, Replaced: []string{}}
+	want, snapshot, err := Survey(ctx, target)
+	if errors.Is(err, ErrNotApplicable) {
+		out.NotApplicable = err.Error()
+		return out, nil
+	}
 	if err != nil {
 		return out, unknown("read bootstrap secrets", err)
 	}
@@ -80,7 +97,7 @@ func repair(ctx context.Context, store Store, want Requirements, now time.Time, 
 	if err != nil {
 		return out, advisory.New("secrets-write", "issue bootstrap secrets", err)
 	}
-	if err := store.Apply(ctx, issued, snapshot); err != nil {
+	if err := target.Apply(ctx, issued, snapshot); err != nil {
 		if errors.Is(err, ErrChanged) {
 			return out, advisory.New("secrets-changed", "write bootstrap secrets", err)
 		}
@@ -88,11 +105,19 @@ func repair(ctx context.Context, store Store, want Requirements, now time.Time, 
 	}
 	for _, s := range issued {
 		out.Written = append(out.Written, s.Name)
+		if _, existed := snapshot.Secrets[s.Name]; existed {
+			out.Replaced = append(out.Replaced, s.Name)
+		}
 	}
-	if snapshot, err = store.Load(ctx); err != nil {
+	if snapshot, err = target.Load(ctx, want); err != nil {
 		return out, unknown("read bootstrap secrets after writing them", err)
 	}
 	out.After = Inspect(snapshot, want, now)
+	// What was replaced is of use only to a gateway that starts again, also when
+	// another member still needs consent.
+	if err := out.roll(ctx, target); err != nil {
+		return out, err
+	}
 	if err := out.conclude(opts.Replace); err != nil {
 		return out, err
 	}
@@ -109,6 +134,16 @@ func unknown(operation string, err error) error {
 		return fmt.Errorf("%s: %w", operation, err)
 	}
 	return advisory.New("secrets-unknown", operation, err)
+}
+
+func (o *Outcome) roll(ctx context.Context, target Target) (err error) {
+	if len(o.Replaced) == 0 {
+		return nil
+	}
+	if o.Rolled, err = target.Roll(ctx, o.Replaced); err != nil {
+		return advisory.New("secrets-not-rolled", "make the gateway start again with "+strings.Join(o.Replaced, ", "), err)
+	}
+	return nil
 }
 
 func (o *Outcome) conclude(consented bool) error {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
@@ -31,7 +32,7 @@ func TestRepairFromNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			store := newMemoryStore(Snapshot{Secrets: map[string]Secret{}})
 			var said []string
-			out, err := Repair(t.Context(), store, want, moment(), RepairOptions{Progress: func(m string) { said = append(said, m) }})
+			out, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{Progress: func(m string) { said = append(said, m) }})
 			if err != nil || !out.Repaired || out.After.Verdict() != health.OK || len(store.backups) != 0 {
 				t.Fatalf("outcome %+v, %v", out, err)
 			}
@@ -44,7 +45,7 @@ func TestRepairFromNothing(t *testing.T) {
 					t.Errorf("%s is not among %q", m.stored, out.Written)
 				}
 			}
-			again, err := Repair(t.Context(), store, want, moment(), RepairOptions{Replace: true, Renew: true})
+			again, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{Replace: true, Renew: true})
 			if err != nil || again.Repaired || store.applies != 1 {
 				t.Errorf("a good set: %+v, %v after %d writes", again, err, store.applies)
 			}
@@ -64,7 +65,7 @@ func TestRepairEveryDamage(t *testing.T) {
 				return
 			}
 			store := newMemoryStore(s)
-			out, err := Repair(t.Context(), store, c.want, moment(), RepairOptions{})
+			out, err := Repair(t.Context(), Fixed{store, c.want}, moment(), RepairOptions{})
 			consent := out.Plan.Consent()
 			if len(consent) == 0 && (err != nil || !out.Repaired) {
 				t.Errorf("nothing needs consent, and yet: %v", err)
@@ -77,7 +78,7 @@ func TestRepairEveryDamage(t *testing.T) {
 					t.Errorf("%s was written without consent", step.Name)
 				}
 			}
-			if out, err = Repair(t.Context(), store, c.want, moment(), RepairOptions{Replace: true}); err != nil {
+			if out, err = Repair(t.Context(), Fixed{store, c.want}, moment(), RepairOptions{Replace: true}); err != nil {
 				t.Fatalf("with consent: %v\n%+v", err, out.Plan)
 			}
 			for name, before := range s.Secrets {
@@ -99,7 +100,7 @@ func TestTokenKeySurvivesItsCompanions(t *testing.T) {
 			before := clone(s).Secrets[JWT]
 			s.Secrets[JWT].Data[key] = []byte(value)
 			store := newMemoryStore(s)
-			if _, err := Repair(t.Context(), store, directory(), moment(), RepairOptions{Replace: true}); err != nil {
+			if _, err := Repair(t.Context(), Fixed{store, directory()}, moment(), RepairOptions{Replace: true}); err != nil {
 				t.Fatal(err)
 			}
 			if diff := cmp.Diff(before, store.secrets[JWT]); diff != "" {
@@ -112,17 +113,17 @@ func TestTokenKeySurvivesItsCompanions(t *testing.T) {
 func TestUnknownIsNeverRepaired(t *testing.T) {
 	store := newMemoryStore(Snapshot{})
 	store.failLoad = errors.New("connection refused")
-	out, err := Repair(t.Context(), store, generation1(), moment(), RepairOptions{Replace: true})
+	out, err := Repair(t.Context(), Fixed{store, generation1()}, moment(), RepairOptions{Replace: true})
 	if advisoryID(err) != "secrets-unknown" || !errors.Is(err, store.failLoad) || out.Repaired || store.applies != 0 {
 		t.Errorf("%+v, %v after %d writes", out, err, store.applies)
 	}
 	own := advisory.New("state-unreadable", "read", nil)
 	store.failLoad = own
-	if _, err := Repair(t.Context(), store, generation1(), moment(), RepairOptions{}); advisoryID(err) != own.ID {
+	if _, err := Repair(t.Context(), Fixed{store, generation1()}, moment(), RepairOptions{}); advisoryID(err) != own.ID {
 		t.Errorf("the store's own advisory became %q", advisoryID(err))
 	}
 	store.failLoad = nil
-	if _, err := Repair(t.Context(), store, Requirements{Generation: 7}, moment(), RepairOptions{}); advisoryID(err) != "secrets-unknown" || store.applies != 0 {
+	if _, err := Repair(t.Context(), Fixed{store, Requirements{Generation: 7}}, moment(), RepairOptions{}); advisoryID(err) != "secrets-unknown" || store.applies != 0 {
 		t.Errorf("generation 7: %v", err)
 	}
 }
@@ -137,7 +138,7 @@ func TestRepairPlansAgainAfterAConflict(t *testing.T) {
 		m.secrets = clone(other).Secrets
 		m.version++
 	}
-	out, err := Repair(t.Context(), store, want, moment(), RepairOptions{})
+	out, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{})
 	if err != nil || out.Repaired || store.applies != 1 {
 		t.Errorf("%+v, %v after %d writes", out, err, store.applies)
 	}
@@ -147,7 +148,7 @@ func TestRepairPlansAgainAfterAConflict(t *testing.T) {
 	store = newMemoryStore(Snapshot{})
 	store.secrets = map[string]Secret{}
 	store.beforeApply = func(m *memoryStore) { m.version++ } // always
-	if _, err := Repair(t.Context(), store, want, moment(), RepairOptions{}); advisoryID(err) != "secrets-changed" || !errors.Is(err, ErrChanged) {
+	if _, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{}); advisoryID(err) != "secrets-changed" || !errors.Is(err, ErrChanged) {
 		t.Errorf("endless conflict: %v", err)
 	}
 	if store.applies != attempts {
@@ -161,7 +162,7 @@ type lyingStore struct{ memoryStore }
 func (l *lyingStore) Apply(context.Context, []Secret, Snapshot) error { return nil }
 
 func TestRepairBelievesOnlyWhatItReads(t *testing.T) {
-	out, err := Repair(t.Context(), &lyingStore{}, directory(), moment(), RepairOptions{Replace: true})
+	out, err := Repair(t.Context(), Fixed{&lyingStore{}, directory()}, moment(), RepairOptions{Replace: true})
 	if err == nil || out.Repaired || advisoryID(err) != "secrets-absent" {
 		t.Errorf("%+v, %v", out, err)
 	}
@@ -172,10 +173,10 @@ func TestRepairRenews(t *testing.T) {
 	store := newMemoryStore(fresh(t, want, moment()))
 	before := maps.Clone(store.secrets)
 	late := moment().Add(250 * 24 * time.Hour) // two thirds of a year are over
-	if out, err := Repair(t.Context(), store, want, late, RepairOptions{}); err != nil || out.Repaired || len(out.After.Caveats) != 2 {
+	if out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{}); err != nil || out.Repaired || len(out.After.Caveats) != 2 {
 		t.Errorf("without being asked: %+v, %v", out.After.Caveats, err)
 	}
-	out, err := Repair(t.Context(), store, want, late, RepairOptions{Renew: true})
+	out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{Renew: true})
 	if err != nil || !out.Repaired || len(out.After.Caveats) != 0 {
 		t.Fatalf("%+v, %v", out, err)
 	}
@@ -208,7 +209,7 @@ func TestAnySubsetIsRepaired(t *testing.T) {
 			}
 		}
 		store := newMemoryStore(s)
-		out, err := Repair(context.Background(), store, want, moment(), RepairOptions{Replace: !onlyDeleted})
+		out, err := Repair(context.Background(), Fixed{store, want}, moment(), RepairOptions{Replace: !onlyDeleted})
 		if err != nil {
 			t.Fatalf("%v\n%+v", err, out.Plan)
 		}
@@ -248,7 +249,7 @@ func TestEveryDeletedSubset(t *testing.T) {
 			}
 		}
 		store := newMemoryStore(s)
-		out, err := Repair(t.Context(), store, want, moment(), RepairOptions{})
+		out, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{})
 		if err != nil || out.Repaired != (subset != 0) {
 			t.Fatalf("without %q: %+v, %v", deleted, out, err)
 		}
@@ -259,5 +260,72 @@ func TestEveryDeletedSubset(t *testing.T) {
 				t.Errorf("without %q: %s rewritten %v", deleted, name, !same)
 			}
 		}
+	}
+}
+
+// clusterTarget is a set whose gateway may not be there and can be rolled.
+type clusterTarget struct {
+	Fixed
+	absent, failRoll error
+	rolls            [][]string
+}
+
+func (c *clusterTarget) Requirements(ctx context.Context) (Requirements, error) {
+	if c.absent != nil {
+		return Requirements{}, c.absent
+	}
+	return c.Fixed.Requirements(ctx)
+}
+
+func (c *clusterTarget) Roll(_ context.Context, names []string) (bool, error) {
+	c.rolls = append(c.rolls, names)
+	return c.failRoll == nil, c.failRoll
+}
+
+func TestNothingIsTouchedWithoutAGateway(t *testing.T) {
+	store := newMemoryStore(Snapshot{Secrets: map[string]Secret{}})
+	c := &clusterTarget{Fixed: Fixed{store, generation1()}, absent: fmt.Errorf("namespace openshell does not exist: %w", ErrNotApplicable)}
+	out, err := Repair(t.Context(), c, moment(), RepairOptions{Replace: true})
+	if err != nil || out.Repaired || !strings.Contains(out.NotApplicable, "namespace openshell") || store.applies != 0 {
+		t.Errorf("%+v, %v after %d writes", out, err, store.applies)
+	}
+	c.absent = errors.New("connection refused")
+	if _, err := Repair(t.Context(), c, moment(), RepairOptions{Replace: true}); advisoryID(err) != "secrets-unknown" || store.applies != 0 {
+		t.Errorf("a gateway that could not be asked: %v after %d writes", err, store.applies)
+	}
+}
+
+// TestRollsOnlyForWhatWasReplaced: a pod waits for what is absent, and must start
+// again for what it had.
+func TestRollsOnlyForWhatWasReplaced(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		spoil func(Snapshot)
+		rolls [][]string
+	}{
+		{"good", func(Snapshot) {}, nil},
+		{"absent", func(s Snapshot) { delete(s.Secrets, ServerTLS); delete(s.Secrets, SSHHandshake) }, nil},
+		{"replaced", func(s Snapshot) { s.Secrets[SSHHandshake].Data[keyHandshake] = []byte("short") }, [][]string{{SSHHandshake}}},
+		{"the pair of an absent one", func(s Snapshot) { delete(s.Secrets, ClientTLS) }, [][]string{{ServerCA}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := fresh(t, generation1(), moment())
+			c.spoil(s)
+			target := &clusterTarget{Fixed: Fixed{newMemoryStore(s), generation1()}}
+			out, err := Repair(t.Context(), target, moment(), RepairOptions{Replace: true})
+			if err != nil || out.Rolled != (len(c.rolls) > 0) {
+				t.Fatalf("%+v, %v", out, err)
+			}
+			if diff := cmp.Diff(c.rolls, target.rolls); diff != "" {
+				t.Errorf("rolls differ (-want +got):\n%s", diff)
+			}
+		})
+	}
+	s := fresh(t, generation1(), moment())
+	s.Secrets[SSHHandshake].Data[keyHandshake] = []byte("short")
+	target := &clusterTarget{Fixed: Fixed{newMemoryStore(s), generation1()}, failRoll: errors.New("forbidden")}
+	out, err := Repair(t.Context(), target, moment(), RepairOptions{Replace: true})
+	if advisoryID(err) != "secrets-not-rolled" || out.Rolled || out.Repaired || len(out.Written) != 1 {
+		t.Errorf("a roll that is refused: %+v, %v", out, err)
 	}
 }

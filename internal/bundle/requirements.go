@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 )
@@ -38,6 +39,12 @@ type Requirements struct {
 	// Names maps a member to the name it is stored under where a gateway's pod
 	// template says otherwise; nil means the generation's own names.
 	Names map[string]string
+	// Without lists members that this gateway does not mount: the handshake or the
+	// token key. Certificates and their CA only make sense together.
+	Without []string
+	// Service and Namespace are what the gateway is reached under in its cluster;
+	// "openshell" when empty.
+	Service, Namespace string
 }
 
 // Members of generation 2.
@@ -133,7 +140,9 @@ func (r Requirements) layout() Layout {
 
 // members are the rows of this gateway, with its own stored names.
 func (r Requirements) members() []member {
-	ms := members(r.Generation, r.layout())
+	ms := slices.DeleteFunc(members(r.Generation, r.layout()), func(m member) bool {
+		return (m.role == roleHandshake || m.role == roleSandboxKey) && slices.Contains(r.Without, m.name)
+	})
 	for i := range ms {
 		if n := strings.TrimSpace(r.Names[ms[i].name]); n != "" {
 			ms[i].stored = n
@@ -145,13 +154,31 @@ func (r Requirements) members() []member {
 // keepsCAKey reports whether the set holds the CA's private key.
 func keepsCAKey(g Generation, l Layout) bool { return g == Generation2 && l == Directory }
 
+// Stored are the names that the set's members are stored under, in the fixed
+// order of the set.
+func (r Requirements) Stored() []string {
+	var names []string
+	for _, m := range r.members() {
+		names = append(names, m.stored)
+	}
+	return names
+}
+
+const defaultService = "openshell" // and its namespace
+
+// service is the name of the gateway's service, alone and in its namespace.
+func (r Requirements) service() (name, inNamespace string) {
+	name = cmp.Or(r.Service, defaultService)
+	return name, name + "." + cmp.Or(r.Namespace, defaultService)
+}
+
 // serverNames are the names that an issued server certificate gets.
 func (r Requirements) serverNames() []string {
-	names := []string{"openshell", "openshell.openshell.svc", "openshell.openshell.svc.cluster.local", "localhost",
+	service, in := r.service()
+	names := []string{service, in + ".svc", in + ".svc.cluster.local", "localhost",
 		"openshell.localhost", "*.openshell.localhost", "host.docker.internal", "host.containers.internal", "127.0.0.1", "::1"}
 	if r.Generation == Generation1 {
-		names = []string{"openshell", "openshell.openshell", "openshell.openshell.svc",
-			"openshell.openshell.svc.cluster.local", "localhost", "127.0.0.1"}
+		names = []string{service, in, in + ".svc", in + ".svc.cluster.local", "localhost", "127.0.0.1"}
 	}
 	return appendNames(names, r.Hosts)
 }
@@ -165,7 +192,8 @@ func (r Requirements) neededNames() []string {
 	case r.Generation == Generation1:
 		return r.serverNames()
 	case r.layout() == Kubernetes:
-		names = []string{"openshell.openshell.svc.cluster.local", "localhost", "127.0.0.1"}
+		_, in := r.service()
+		names = []string{in + ".svc.cluster.local", "localhost", "127.0.0.1"}
 	}
 	return appendNames(names, r.Hosts)
 }

@@ -63,17 +63,17 @@ type SecretsStepDetail struct {
 }
 
 // secrets reads and judges the set of the gateway that is meant.
-func (a *app) secrets(ctx context.Context, gatewayName string) (bundle.Store, bundle.Requirements, bundle.Report, error) {
+func (a *app) secrets(ctx context.Context, gatewayName string) (bundle.Target, bundle.Report, error) {
 	r, err := a.Runtime(gatewayName)
 	if err != nil {
-		return nil, bundle.Requirements{}, bundle.Report{}, err
+		return nil, bundle.Report{}, err
 	}
-	store, want := r.Secrets()
-	snapshot, err := store.Load(ctx)
+	target := r.Secrets()
+	want, snapshot, err := bundle.Survey(ctx, target)
 	if err != nil {
-		return store, want, bundle.Report{}, fmt.Errorf("read bootstrap secrets: %w", err)
+		return target, bundle.Report{}, fmt.Errorf("read bootstrap secrets: %w", err)
 	}
-	return store, want, bundle.Inspect(snapshot, want, time.Now()), nil
+	return target, bundle.Inspect(snapshot, want, time.Now()), nil
 }
 
 func secretsDocument(gatewayName string, r bundle.Report) SecretsDocument {
@@ -116,7 +116,7 @@ func (a *app) secretsInspect() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			_, _, report, err := a.secrets(cmd.Context(), name)
+			_, report, err := a.secrets(cmd.Context(), name)
 			if err != nil {
 				// Not readable is not broken: nothing is known.
 				a.Streams.Problem(explain(err))
@@ -214,7 +214,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 		}
 		defer unlock(l, &err)
 	}
-	store, want, report, err := a.secrets(ctx, name)
+	target, report, err := a.secrets(ctx, name)
 	if err != nil {
 		return err
 	}
@@ -233,7 +233,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 			return err
 		}
 	}
-	out, err := bundle.Repair(ctx, store, want, time.Now(), bundle.RepairOptions{Replace: o.replace, Renew: o.renew,
+	out, err := bundle.Repair(ctx, target, time.Now(), bundle.RepairOptions{Replace: o.replace, Renew: o.renew,
 		Progress: func(m string) { a.Streams.Say("%s", m) }})
 	doc.Repaired, doc.Written = out.Repaired, orEmpty(out.Written)
 	if len(out.Written) > 0 {

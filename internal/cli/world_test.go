@@ -228,8 +228,8 @@ func (r worldRuntime) Stop(context.Context, gateway.Progress) error {
 	return r.w.with(func(s *worldState) error { s.Running = false; return nil })
 }
 
-func (r worldRuntime) Secrets() (bundle.Store, bundle.Requirements) {
-	return worldStore(r), bundle.Requirements{Generation: bundle.Generation2}
+func (r worldRuntime) Secrets() bundle.Target {
+	return bundle.Fixed{Store: worldStore(r), Want: bundle.Requirements{Generation: bundle.Generation2}}
 }
 
 func (r worldRuntime) Endpoint() gateway.Endpoint {
@@ -254,7 +254,7 @@ func (r worldRuntime) Dial(context.Context) (gateway.Client, error) {
 
 type worldStore struct{ w *world }
 
-func (s worldStore) Load(context.Context) (bundle.Snapshot, error) {
+func (s worldStore) Load(context.Context, bundle.Requirements) (bundle.Snapshot, error) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(s.w.path), "secrets-unreadable")); err == nil {
 		return bundle.Snapshot{}, errors.New("open ca.key: permission denied")
 	}

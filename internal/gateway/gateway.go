@@ -64,8 +64,10 @@ type Runtime interface {
 	// Stop returns when the gateway has ended. Sandboxes go on. Stopping a
 	// stopped gateway changes nothing.
 	Stop(ctx context.Context, report Progress) error
-	// Secrets is where its bootstrap secrets are, with what they must satisfy.
-	Secrets() (bundle.Store, bundle.Requirements)
+	// Secrets is where its bootstrap secrets are, with what they must satisfy. A
+	// runtime whose gateway waits for its secrets repairs them in its start loop
+	// (bundle.Repair, which on a good set only looks), before it asks for health.
+	Secrets() bundle.Target
 	// Endpoint is the recorded endpoint; Port 0 before the first start.
 	Endpoint() Endpoint
 	// Logs writes the last lines of the daemon's log; with follow it goes on until

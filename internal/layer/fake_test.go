@@ -80,7 +80,7 @@ func (f *fake) Stop(context.Context, gateway.Progress) error {
 	f.observed = gateway.Observation{Verdict: health.Failed, Absent: true, Reason: "gateway-not-running"}
 	return f.note("stop-gateway")
 }
-func (f *fake) Secrets() (bundle.Store, bundle.Requirements)     { return f.store, f.want }
+func (f *fake) Secrets() bundle.Target                           { return bundle.Fixed{Store: f.store, Want: f.want} }
 func (f *fake) Endpoint() gateway.Endpoint                       { return f.observed.Endpoint }
 func (f *fake) Logs(context.Context, io.Writer, int, bool) error { return errors.New("not needed") }
 func (f *fake) Dial(context.Context) (gateway.Client, error) {

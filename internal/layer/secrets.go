@@ -21,9 +21,8 @@ func (s *secretsLayer) Subject() string { return "secrets" }
 func (s *secretsLayer) Title() string   { return "Bootstrap secrets" }
 
 func (s *secretsLayer) Inspect(ctx context.Context) health.Result {
-	store, want := s.runtime.Secrets()
 	began := time.Now()
-	snapshot, err := store.Load(ctx)
+	want, snapshot, err := bundle.Survey(ctx, s.runtime.Secrets())
 	if err != nil {
 		return unknown("secrets-unknown", err)
 	}
@@ -59,8 +58,7 @@ func (s *secretsLayer) Plan(ctx context.Context, found health.Result) []Action {
 	if found.Verdict != health.Failed {
 		return nil
 	}
-	store, want := s.runtime.Secrets()
-	snapshot, err := store.Load(ctx)
+	want, snapshot, err := bundle.Survey(ctx, s.runtime.Secrets())
 	if err != nil {
 		return nil
 	}
@@ -79,8 +77,7 @@ func (s *secretsLayer) Mend(ctx context.Context, do Action, report Progress) err
 	if do.ID != "issue-secrets" {
 		return noSuchAction(s, do)
 	}
-	store, want := s.runtime.Secrets()
-	out, err := bundle.Repair(ctx, store, want, time.Now(), bundle.RepairOptions{})
+	out, err := bundle.Repair(ctx, s.runtime.Secrets(), time.Now(), bundle.RepairOptions{})
 	if err != nil {
 		return err
 	}

@@ -479,10 +479,10 @@ func TestURL(t *testing.T) {
 func TestRegistrationOpensTheGateway(t *testing.T) {
 	g := home(t)
 	store := dirstore.New(g)
-	if _, err := bundle.Repair(t.Context(), store, bundle.Requirements{Generation: bundle.Generation2}, time.Now(), bundle.RepairOptions{}); err != nil {
+	if _, err := bundle.Repair(t.Context(), store.Target(), time.Now(), bundle.RepairOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := store.Load(t.Context())
+	snapshot, err := store.Load(t.Context(), dirstore.Requirements())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -31,6 +31,14 @@ type Store struct{ gateway state.Gateway }
 // New returns the store of one gateway. It touches nothing.
 func New(g state.Gateway) *Store { return &Store{gateway: g} }
 
+// Requirements is what a gateway that reads this layout needs.
+func Requirements() bundle.Requirements {
+	return bundle.Requirements{Generation: bundle.Generation2, Layout: bundle.Directory}
+}
+
+// Target is the store with these requirements.
+func (s *Store) Target() bundle.Target { return bundle.Fixed{Store: s, Want: Requirements()} }
+
 // file is one value of a member.
 type file struct {
 	key     string
@@ -85,7 +93,10 @@ type token map[string][sha256.Size]byte
 // Load reads every file that exists. Anything but a regular file in a real
 // directory, and anything unreadable, is an error that names it: what it hides
 // is unknown.
-func (s *Store) Load(ctx context.Context) (bundle.Snapshot, error) {
+func (s *Store) Load(ctx context.Context, want bundle.Requirements) (bundle.Snapshot, error) {
+	if want.Generation != bundle.Generation2 || want.Layout == bundle.Kubernetes {
+		return bundle.Snapshot{}, unknown(fmt.Errorf("a directory holds generation 2 in its own layout, not generation %d (%s)", want.Generation, want.Layout))
+	}
 	snapshot := bundle.Snapshot{Secrets: map[string]bundle.Secret{}}
 	seen := token{}
 	for _, dir := range s.directories() {
@@ -187,7 +198,7 @@ func (s *Store) Apply(ctx context.Context, write []bundle.Secret, prev bundle.Sn
 	if err != nil {
 		return fmt.Errorf("apply bootstrap secrets: %w", err)
 	}
-	now, err := s.Load(ctx)
+	now, err := s.Load(ctx, Requirements())
 	if err != nil {
 		return err
 	}

@@ -38,7 +38,7 @@ func repaired(t interface {
 	Fatal(...any)
 }, s *Store, opts bundle.RepairOptions) bundle.Outcome {
 	t.Helper()
-	out, err := bundle.Repair(context.Background(), s, requirements(), time.Now(), opts)
+	out, err := bundle.Repair(context.Background(), s.Target(), time.Now(), opts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +71,7 @@ func TestEmptyHomeToUsableSet(t *testing.T) {
 	if !out.Repaired || !out.Before.Absent() || out.After.Verdict() != health.OK {
 		t.Fatalf("outcome %+v", out)
 	}
-	snapshot, err := s.Load(t.Context())
+	snapshot, err := s.Load(t.Context(), requirements())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,11 +176,11 @@ func TestLoadRefusesWhatItCannotKnow(t *testing.T) {
 			s := New(g)
 			repaired(t, s, bundle.RepairOptions{})
 			path := c.spoil(t, g)
-			_, err := s.Load(t.Context())
+			_, err := s.Load(t.Context(), requirements())
 			if p, ok := advisory.Of(err); !ok || p.ID != "secrets-unknown" || !strings.Contains(err.Error(), path) {
 				t.Fatalf("Load: %v, want secrets-unknown naming %s", err, path)
 			}
-			out, err := bundle.Repair(t.Context(), s, requirements(), time.Now(), bundle.RepairOptions{Replace: true})
+			out, err := bundle.Repair(t.Context(), s.Target(), time.Now(), bundle.RepairOptions{Replace: true})
 			if p, ok := advisory.Of(err); !ok || p.ID != "secrets-unknown" || out.Repaired || len(out.Written) > 0 {
 				t.Errorf("Repair: %+v, %v", out, err)
 			}
@@ -210,7 +210,7 @@ func TestReadableKeyIsACaveat(t *testing.T) {
 	if err := os.Chmod(path, 0o640); err != nil {
 		t.Fatal(err)
 	}
-	snapshot, err := s.Load(t.Context())
+	snapshot, err := s.Load(t.Context(), requirements())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -225,7 +225,7 @@ func TestApplyRefusesAChangedStore(t *testing.T) {
 	g := gatewayIn(t.TempDir())
 	s := New(g)
 	repaired(t, s, bundle.RepairOptions{})
-	snapshot, err := s.Load(t.Context())
+	snapshot, err := s.Load(t.Context(), requirements())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,7 +249,7 @@ func TestApplyRefusesAChangedStore(t *testing.T) {
 
 func TestApplyRefusesWhatTheLayoutDoesNotHold(t *testing.T) {
 	s := New(gatewayIn(t.TempDir()))
-	snapshot, err := s.Load(t.Context())
+	snapshot, err := s.Load(t.Context(), requirements())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +272,7 @@ func TestReplacedMemberIsKeptInABackup(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(g.File("tls"), "server", "tls.crt"), []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bundle.Repair(t.Context(), s, requirements(), time.Now(), bundle.RepairOptions{}); err == nil {
+	if _, err := bundle.Repair(t.Context(), s.Target(), time.Now(), bundle.RepairOptions{}); err == nil {
 		t.Fatal("a malformed certificate was replaced without consent")
 	} else if p, _ := advisory.Of(err); p == nil || p.ID != "secrets-need-consent" {
 		t.Fatalf("error %v, want secrets-need-consent", err)
@@ -344,7 +344,7 @@ func TestInterruptedWriteIsMendedUnasked(t *testing.T) {
 					repaired(t, s, bundle.RepairOptions{})
 				}
 				damage(t, g)
-				snapshot, err := s.Load(t.Context())
+				snapshot, err := s.Load(t.Context(), requirements())
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -371,7 +371,7 @@ func TestInterruptedWriteIsMendedUnasked(t *testing.T) {
 						t.Fatal(err)
 					}
 				}
-				out, err := bundle.Repair(t.Context(), s, requirements(), time.Now(), bundle.RepairOptions{})
+				out, err := bundle.Repair(t.Context(), s.Target(), time.Now(), bundle.RepairOptions{})
 				if consentFree := len(plan.Consent()) == 0; err != nil && (consentFree || touchedAll(plan, steps, wanted)) {
 					t.Fatalf("stopped after step %d of %v: %v\n%+v", stop, paths(steps), err, out.Before.Findings)
 				}
@@ -472,12 +472,12 @@ func TestAnyDamageIsRepaired(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		before, err := s.Load(t.Context())
+		before, err := s.Load(t.Context(), requirements())
 		if err != nil {
 			t.Fatal(err)
 		}
 		out := repaired(t, s, bundle.RepairOptions{Replace: true})
-		after, err := s.Load(t.Context())
+		after, err := s.Load(t.Context(), requirements())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -527,7 +527,7 @@ func TestReadOnlyPlaceIsAnError(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = os.Chmod(g.Dir(), 0o700) })
-	_, err := bundle.Repair(t.Context(), New(g), requirements(), time.Now(), bundle.RepairOptions{})
+	_, err := bundle.Repair(t.Context(), New(g).Target(), time.Now(), bundle.RepairOptions{})
 	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-write" || !errors.Is(err, fs.ErrPermission) {
 		t.Errorf("error %v, want secrets-write because of permission", err)
 	}

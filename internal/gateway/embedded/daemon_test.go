@@ -270,7 +270,7 @@ func newNamedWorld(t testing.TB, mode, name string, cfg Config) *world {
 func (w *world) secrets() {
 	w.t.Helper()
 	want := bundle.Requirements{Generation: bundle.Generation2}
-	if _, err := bundle.Repair(context.Background(), dirstore.New(w.g), want, time.Now(), bundle.RepairOptions{Replace: true}); err != nil {
+	if _, err := bundle.Repair(context.Background(), bundle.Fixed{Store: dirstore.New(w.g), Want: want}, time.Now(), bundle.RepairOptions{Replace: true}); err != nil {
 		w.t.Fatal(err)
 	}
 }

@@ -51,9 +51,7 @@ func New(cfg Config) *Runtime {
 func (r *Runtime) Name() string { return "embedded" }
 
 // Secrets is the directory store of this gateway.
-func (r *Runtime) Secrets() (bundle.Store, bundle.Requirements) {
-	return dirstore.New(r.cfg.Gateway), bundle.Requirements{Generation: bundle.Generation2}
-}
+func (r *Runtime) Secrets() bundle.Target { return dirstore.New(r.cfg.Gateway).Target() }
 
 // Endpoint is where the gateway serves, or else where it last did.
 func (r *Runtime) Endpoint() gateway.Endpoint {
@@ -83,7 +81,7 @@ func (r *Runtime) Dial(ctx context.Context) (gateway.Client, error) {
 // loadMaterial reads the bootstrap secrets. A set that is there but unusable is
 // for the secrets layer to explain and to mend.
 func loadMaterial(ctx context.Context, g state.Gateway) (bundle.Material, error) {
-	snapshot, err := dirstore.New(g).Load(ctx)
+	snapshot, err := dirstore.New(g).Load(ctx, dirstore.Requirements())
 	if err != nil {
 		return bundle.Material{}, fmt.Errorf("load bootstrap secrets: %w", err)
 	}

@@ -30,10 +30,10 @@ func material(t *testing.T, at time.Time) bundle.Material {
 	t.Helper()
 	dir := t.TempDir()
 	store := dirstore.New(state.Roots{Config: dir, State: dir, Run: dir}.Gateway("creel"))
-	if _, err := bundle.Repair(t.Context(), store, bundle.Requirements{Generation: bundle.Generation2}, at, bundle.RepairOptions{Replace: true}); err != nil {
+	if _, err := bundle.Repair(t.Context(), store.Target(), at, bundle.RepairOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
-	s, err := store.Load(t.Context())
+	s, err := store.Load(t.Context(), dirstore.Requirements())
 	if err != nil {
 		t.Fatal(err)
 	}

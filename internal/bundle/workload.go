@@ -1,0 +1,227 @@
+package bundle
+
+import (
+	"cmp"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Workload is the part of a StatefulSet that says which secrets its pods use, in
+// the names of the Kubernetes API (apps/v1).
+type Workload struct {
+	Kind     string `json:"kind"`
+	Metadata struct {
+		Name      string `json:"name"`
+		Namespace string `json:"namespace"`
+	} `json:"metadata"`
+	Spec struct {
+		ServiceName string `json:"serviceName"`
+		Template    struct {
+			Spec podSpec `json:"spec"`
+		} `json:"template"`
+	} `json:"spec"`
+}
+
+type podSpec struct {
+	Volumes        []volume    `json:"volumes"`
+	InitContainers []container `json:"initContainers"`
+	Containers     []container `json:"containers"`
+}
+
+type keyToPath struct {
+	Key string `json:"key"`
+}
+
+type volume struct {
+	Name   string `json:"name"`
+	Secret *struct {
+		SecretName string      `json:"secretName"`
+		Items      []keyToPath `json:"items"`
+		Optional   bool        `json:"optional"`
+	} `json:"secret"`
+	Projected *struct {
+		Sources []struct {
+			Secret *struct {
+				Name     string      `json:"name"`
+				Items    []keyToPath `json:"items"`
+				Optional bool        `json:"optional"`
+			} `json:"secret"`
+		} `json:"sources"`
+	} `json:"projected"`
+}
+
+type container struct {
+	Env []struct {
+		Name      string `json:"name"`
+		Value     string `json:"value"`
+		ValueFrom *struct {
+			SecretKeyRef *struct {
+				Name     string `json:"name"`
+				Key      string `json:"key"`
+				Optional bool   `json:"optional"`
+			} `json:"secretKeyRef"`
+		} `json:"valueFrom"`
+	} `json:"env"`
+	EnvFrom []struct {
+		Prefix    string `json:"prefix"`
+		SecretRef *struct {
+			Name     string `json:"name"`
+			Optional bool   `json:"optional"`
+		} `json:"secretRef"`
+	} `json:"envFrom"`
+}
+
+// ParseWorkload reads a StatefulSet from the JSON of the Kubernetes API. Unknown
+// fields are the API's business; another kind of object is an error.
+func ParseWorkload(b []byte) (Workload, error) {
+	var w Workload
+	if err := json.Unmarshal(b, &w); err != nil {
+		return Workload{}, fmt.Errorf("parse StatefulSet: %w", err)
+	}
+	if w.Kind != "StatefulSet" || w.Metadata.Name == "" {
+		return Workload{}, fmt.Errorf("parse StatefulSet: it is a %q named %q", w.Kind, w.Metadata.Name)
+	}
+	return w, nil
+}
+
+// reference is one mention of a secret in a pod template.
+type reference struct {
+	secret string
+	keys   []string // those that are used; none means all or not said
+	where  string   // name of the volume or of the environment variable
+}
+
+func keysOf(items []keyToPath) []string {
+	var keys []string
+	for _, i := range items {
+		keys = append(keys, i.Key)
+	}
+	return keys
+}
+
+// references lists what the pod cannot start without. Optional ones are left
+// out: the kubelet starts the pod without them.
+func (w Workload) references() []reference {
+	var found []reference
+	add := func(optional bool, r reference) {
+		if !optional && r.secret != "" {
+			found = append(found, r)
+		}
+	}
+	pod := w.Spec.Template.Spec
+	for _, v := range pod.Volumes {
+		if v.Secret != nil {
+			add(v.Secret.Optional, reference{secret: v.Secret.SecretName, keys: keysOf(v.Secret.Items), where: v.Name})
+		}
+		if v.Projected == nil {
+			continue
+		}
+		for _, s := range v.Projected.Sources {
+			if s.Secret != nil {
+				add(s.Secret.Optional, reference{secret: s.Secret.Name, keys: keysOf(s.Secret.Items), where: v.Name})
+			}
+		}
+	}
+	for _, c := range slices.Concat(pod.InitContainers, pod.Containers) {
+		for _, e := range c.Env {
+			switch {
+			case e.ValueFrom != nil && e.ValueFrom.SecretKeyRef != nil:
+				ref := e.ValueFrom.SecretKeyRef
+				add(ref.Optional, reference{secret: ref.Name, keys: []string{ref.Key}, where: e.Name})
+			case strings.HasSuffix(e.Name, "_SECRET_NAME"):
+				// The gateway mounts it into the sandboxes that it makes.
+				add(false, reference{secret: e.Value, where: e.Name})
+			}
+		}
+		for _, e := range c.EnvFrom {
+			if e.SecretRef != nil {
+				add(e.SecretRef.Optional, reference{secret: e.SecretRef.Name, where: e.Prefix})
+			}
+		}
+	}
+	return found
+}
+
+// onlyCA is 1 when nothing but a CA certificate is used, else 0.
+func (r reference) onlyCA() int {
+	if len(r.keys) == 1 && r.keys[0] == keyCACert {
+		return 1
+	}
+	return 0
+}
+
+// role makes out what a secret is for: by the name that every generation gives
+// it, else by the keys that are used, else by where it is used.
+func (r reference) role() (role, bool) {
+	switch {
+	case r.secret == ServerTLS:
+		return roleServer, true
+	case r.secret == ServerCA:
+		return roleCA, true
+	case r.secret == ClientTLS:
+		return roleClient, true
+	case r.secret == SSHHandshake:
+		return roleHandshake, true
+	case strings.HasSuffix(r.secret, "-jwt-keys") || slices.Contains(r.keys, keySigning):
+		return roleSandboxKey, true
+	}
+	where := strings.NewReplacer("_", "-").Replace(strings.ToLower(r.where))
+	switch {
+	case strings.Contains(where, "handshake"):
+		return roleHandshake, true
+	case strings.Contains(where, "jwt"):
+		return roleSandboxKey, true
+	case strings.Contains(where, "client-ca"), r.onlyCA() > 0:
+		return roleCA, true
+	case strings.Contains(where, "client-tls"), strings.Contains(where, "tls-client"):
+		return roleClient, true
+	case strings.Contains(where, "tls"), strings.Contains(where, "server-cert"), slices.Contains(r.keys, keyTLSCert):
+		return roleServer, true
+	}
+	return 0, false
+}
+
+// Requirements reads from a pod template what its gateway needs. The generation
+// follows from what is mounted, not from a version: a secret for the CA alone or
+// a handshake is generation 1, a token key generation 2. A template that
+// mentions none of them needs what its generation needs by default: generation 1
+// is the one whose gateways name their secrets elsewhere.
+func (w Workload) Requirements() Requirements {
+	names := map[role]string{}
+	seen := map[string]bool{} // a CA that is read out of the server's secret is no member of its own
+	mentions := w.references()
+	// Whatever is read for more than its CA is more than a CA.
+	slices.SortStableFunc(mentions, func(a, b reference) int { return cmp.Compare(a.onlyCA(), b.onlyCA()) })
+	for _, r := range mentions {
+		what, ok := r.role()
+		if !ok || names[what] != "" || seen[r.secret] {
+			continue
+		}
+		names[what], seen[r.secret] = r.secret, true
+	}
+	want := Requirements{Generation: Generation1, Layout: Kubernetes, Names: map[string]string{},
+		Service: cmp.Or(w.Spec.ServiceName, w.Metadata.Name), Namespace: w.Metadata.Namespace}
+	_, handshake := names[roleHandshake]
+	_, authority := names[roleCA]
+	_, token := names[roleSandboxKey]
+	switch {
+	case len(names) == 0: // by default
+	case handshake || authority && !token:
+		if !handshake {
+			want.Without = []string{SSHHandshake}
+		}
+	default:
+		want.Generation = Generation2
+		if !token {
+			want.Without = []string{JWT}
+		}
+	}
+	for _, m := range members(want.Generation, Kubernetes) {
+		if name := names[m.role]; name != "" && name != m.stored {
+			want.Names[m.name] = name
+		}
+	}
+	return want
+}
