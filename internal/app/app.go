@@ -117,7 +117,7 @@ func (g *graph) serve(ctx context.Context, name string) error {
 		Driver:  g.driver(paths),
 		Server: func(ctx context.Context, in embedded.ServerInput, ready func(embedded.Ready)) error {
 			return server.Run(ctx, server.Config{
-				Gateway: in.Gateway, Material: in.Material, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,
+				Gateway: in.Gateway, Material: in.Material, Certificate: in.Certificate, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,
 				Version: in.Version, BuildID: in.BuildID, Log: in.Log, Check: inference.CheckRoute,
 			}, func(r server.Ready) {
 				ready(embedded.Ready{InstanceID: r.InstanceID, Host: r.Host, Port: r.Port})

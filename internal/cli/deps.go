@@ -6,6 +6,7 @@ package cli
 import (
 	"context"
 
+	"creel/internal/bundle"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
 	"creel/internal/desired"
@@ -30,6 +31,10 @@ type Deps struct {
 	// Runtime returns the runtime of the named gateway as its desired state says,
 	// or the embedded one when nothing is recorded.
 	Runtime func(gatewayName string) (gateway.Runtime, error)
+
+	// ClusterSecrets opens the bootstrap secrets of a gateway in a cluster. It reads
+	// configuration and asks no cluster.
+	ClusterSecrets func(ctx context.Context, p Place) (bundle.Target, error)
 
 	// Prompter asks the user; nil is the terminal of Streams. It is only asked when
 	// Streams.Interactive.

@@ -46,6 +46,7 @@ type worldState struct {
 	KeyStored bool
 	HasRoute  bool
 	Secrets   map[string]bundle.Secret
+	Cluster   map[string]bundle.Secret
 	Calls     map[string]int
 }
 
@@ -99,6 +100,7 @@ func (w *world) deps(getenv func(string) string) Deps {
 		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
 			return w.layers(d, scope)
 		},
+		ClusterSecrets: func(_ context.Context, p Place) (bundle.Target, error) { return worldCluster{w, p}, nil },
 		ProbeDashboard: w.probe,
 		OpenBrowser: func(context.Context, string) error {
 			return advisory.New("browser-missing", "no program to open a browser was found", nil)
