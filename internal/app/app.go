@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -55,6 +56,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 		ProbeDashboard: probeDashboard,
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
+		SavedLog:       g.savedLog,
 		Uninstall:      g.uninstall,
 		Serve:          g.serve,
 		Supervise: func(ctx context.Context, dir string) int {
@@ -104,6 +106,17 @@ func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.R
 
 func (g *graph) driver(paths state.Gateway) sandbox.Driver {
 	return process.New(paths, func() (string, error) { return embedded.Self(paths.Roots) }, process.Options{})
+}
+
+// savedLog reads what a sandbox's agent wrote, from disk.
+func (g *graph) savedLog(ctx context.Context, gatewayName, name string, w io.Writer, lines int, follow bool) error {
+	paths := g.roots.Gateway(gatewayName)
+	handles, err := g.driver(paths).Handles(ctx)
+	i := slices.IndexFunc(handles, func(h sandbox.Handle) bool { return h.Name == name })
+	if i < 0 {
+		return errors.Join(gateway.ErrNotFound, err)
+	}
+	return embedded.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
 }
 
 // serve is the daemon.

@@ -5,6 +5,7 @@ package cli
 
 import (
 	"context"
+	"io"
 
 	"creel/internal/bundle"
 	"creel/internal/cli/ui"
@@ -58,6 +59,11 @@ type Deps struct {
 	// answers, and returns false when there was none. The caller holds the
 	// gateway's lock and has removed the sandbox from the desired state.
 	Destroy func(ctx context.Context, gatewayName, sandboxName string, report gateway.Progress) (existed bool, err error)
+
+	// SavedLog writes the last lines that a sandbox's agent wrote, from the files on
+	// disk, whether or not a gateway or a sandbox runs; gateway.ErrNotFound when
+	// there is no such sandbox on disk.
+	SavedLog func(ctx context.Context, gatewayName, sandboxName string, w io.Writer, lines int, follow bool) error
 
 	// Uninstall removes everything of one gateway: processes, sandboxes, state,
 	// registration, desired state. With plan it only says what it would remove.

@@ -115,6 +115,13 @@ func (w *world) deps(getenv func(string) string) Deps {
 			})
 			return existed, err
 		},
+		SavedLog: func(_ context.Context, _, name string, out io.Writer, _ int, _ bool) error {
+			if name != "claw" {
+				return gateway.ErrNotFound
+			}
+			_, err := io.WriteString(out, "2026-01-02T03:04:05.000Z saved \x1b[31mline\nunfinished")
+			return err
+		},
 		Uninstall: func(_ context.Context, name string, plan bool, _ gateway.Progress) (Removal, error) {
 			r, err := roots()
 			if err != nil {
