@@ -29,7 +29,7 @@ const Variable = "CREEL_TEST_KUBE"
 // ErrNotBuilt is the error of Find where nothing was ever built.
 var ErrNotBuilt = errors.New("the Kubernetes control plane for tests is not built")
 
-const how = "run: go run ./test/kubeenv/build (once; takes minutes and 2 GB of Go's build cache)"
+const how = "run: go run ./test/kubeenv/build (once; it takes some minutes)"
 
 // program is what is built: the module's directory in the repository, and the
 // package in it.
@@ -108,7 +108,7 @@ func Build(ctx context.Context, root string, again bool, progress io.Writer) (st
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", fmt.Errorf("build: %w", err)
 	}
-	unlock, err := lock(dir+".lock", progress)
+	unlock, err := lock(ctx, dir+".lock", progress)
 	if err != nil {
 		return "", fmt.Errorf("build: %w", err)
 	}
@@ -157,18 +157,30 @@ func (p program) build(ctx context.Context, root, target string) (size int64, er
 
 // lock waits for the lock, saying so. The kernel lets go of it when the process
 // ends, however that is.
-func lock(path string, progress io.Writer) (unlock func(), err error) {
+func lock(ctx context.Context, path string, progress io.Writer) (unlock func(), err error) {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
 	if err != nil {
 		return nil, err
 	}
-	fd := int(f.Fd())
-	if syscall.Flock(fd, syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-		_, _ = fmt.Fprintln(progress, "waiting for another build to end")
-		if err := syscall.Flock(fd, syscall.LOCK_EX); err != nil {
+	tick := time.NewTicker(100 * time.Millisecond)
+	defer tick.Stop()
+	for waiting := false; ; waiting = true {
+		err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			return func() { _ = f.Close() }, nil
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) && !errors.Is(err, syscall.EINTR) {
 			_ = f.Close()
 			return nil, fmt.Errorf("lock %s: %w", path, err)
 		}
+		if !waiting {
+			_, _ = fmt.Fprintln(progress, "waiting for another build to end")
+		}
+		select {
+		case <-ctx.Done():
+			_ = f.Close()
+			return nil, fmt.Errorf("lock %s: %w", path, context.Cause(ctx))
+		case <-tick.C:
+		}
 	}
-	return func() { _ = f.Close() }, nil
 }

@@ -64,8 +64,9 @@ type options struct {
 type Option func(*options)
 
 // WithControllerManager runs kube-controller-manager too: deployments get pods,
-// namespaces get a service account and vanish when deleted. It also turns on the
-// admission of service accounts, which refuses pods where none exists.
+// namespaces get a service account and vanish some seconds after they are
+// deleted. It also turns on the admission of service accounts, which refuses
+// pods where none exists.
 func WithControllerManager() Option { return func(o *options) { o.controllers = true } }
 
 // WithAPIServerArgs adds flags to kube-apiserver's, such as those of an audit log.

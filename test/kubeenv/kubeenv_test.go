@@ -3,6 +3,7 @@ package kubeenv_test
 import (
 	"context"
 	"errors"
+	"net"
 	"os"
 	"runtime"
 	"strings"
@@ -108,6 +109,11 @@ func TestKilledAPIKeepsDataAndPort(t *testing.T) {
 	if _, _, err := c.Request(t.Context(), "GET", "/readyz", nil); err == nil || !strings.Contains(err.Error(), "connection refused") {
 		t.Errorf("a killed API server: %v", err)
 	}
+	// While the server is down its port is nobody else's.
+	if l, err := net.Listen("tcp", strings.TrimPrefix(c.Server, "https://")); err == nil {
+		_ = l.Close()
+		t.Error("another program can take the port")
+	}
 	// The thread on which it is started ends at once, as threads of tests that
 	// lock theirs do: the kernel would take it for the death of the parent.
 	done := make(chan struct{})
@@ -154,11 +160,10 @@ func TestPausedAPIDoesNotAnswer(t *testing.T) {
 func TestControllers(t *testing.T) {
 	c := kubeenv.Start(t, kubeenv.WithControllerManager())
 	ns := c.NewNamespace(t)
-	// Admission of service accounts is on, so that pods can be made shows that
-	// controllers made the account.
-	c.Must(t, "POST", "/api/v1/namespaces/"+ns+"/pods", `{"metadata": {"name": "p"}, "spec": {"containers": [{"name": "c", "image": "i"}]}}`)
-	c.Kubectl(t, "", "delete", "pod", "p", "-n", ns, "--now")
-	c.Kubectl(t, "", "delete", "namespace", ns, "--timeout=30s")
+	// Admission of service accounts is on, so a pod shows two controllers at work:
+	// that of deployments and that of accounts.
+	c.Kubectl(t, "", "create", "deployment", "web", "--image=none", "-n", ns)
+	c.Kubectl(t, "", "wait", "--for=create", "pod", "-l", "app=web", "-n", ns, "--timeout=30s")
 }
 
 func TestFailedStartShowsTheLog(t *testing.T) {
@@ -177,4 +182,3 @@ func TestFailedStartShowsTheLog(t *testing.T) {
 		t.Errorf("left behind: %v", left)
 	}
 }
-
