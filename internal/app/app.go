@@ -12,6 +12,7 @@ import (
 	"slices"
 
 	"creel/internal/agent/console"
+	"creel/internal/bundle"
 	"creel/internal/cli"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
@@ -21,6 +22,7 @@ import (
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
+	"creel/internal/registration"
 	"creel/internal/sandbox"
 	"creel/internal/sandbox/process"
 	"creel/internal/server"
@@ -57,8 +59,15 @@ func Main(ctx context.Context, args []string, o Options) int {
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
 		SavedLog:       g.savedLog,
-		Uninstall:      g.uninstall,
-		Serve:          g.serve,
+		AttachRegistration: func(name string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
+			if _, err := g.findRoots(); err != nil {
+				return "", err
+			}
+			a, err := registration.Attach(g.roots.Gateway(name), c, belongs, force)
+			return string(a), err
+		},
+		Uninstall: g.uninstall,
+		Serve:     g.serve,
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},

@@ -37,6 +37,11 @@ type Deps struct {
 	// configuration and asks no cluster.
 	ClusterSecrets func(ctx context.Context, p Place) (bundle.Target, error)
 
+	// AttachRegistration gives OpenShell clients that know a cluster's gateway under
+	// this name its client files. It returns "attached", "current",
+	// "not-registered", or "not-proven" when only force would do it.
+	AttachRegistration func(gatewayName string, c bundle.ClientFiles, belongs func(certificate []byte) bool, force bool) (string, error)
+
 	// Prompter asks the user; nil is the terminal of Streams. It is only asked when
 	// Streams.Interactive.
 	Prompter ui.Prompter

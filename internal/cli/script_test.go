@@ -52,6 +52,8 @@ func (w *world) tamper(args []string) error {
 			for key := range s.Secrets[args[1]].Data {
 				s.Secrets[args[1]].Data[key] = []byte("garbage")
 			}
+		case "lose-cluster":
+			delete(s.Cluster, args[1])
 		case "lose-secret":
 			delete(s.Secrets, args[1])
 		}

@@ -73,8 +73,10 @@ type SecretsStepDetail struct {
 
 // survey is what was found of a set.
 type survey struct {
-	target bundle.Target
-	report bundle.Report
+	target   bundle.Target
+	want     bundle.Requirements
+	snapshot bundle.Snapshot
+	report   bundle.Report
 	// notApplicable says why there is nothing to judge yet.
 	notApplicable string
 }
@@ -95,7 +97,7 @@ func (a *app) surveySecrets(ctx context.Context, p Place) (survey, error) {
 	case err != nil:
 		return survey{}, &unknownError{fmt.Errorf("read bootstrap secrets: %w", err)}
 	}
-	return survey{target: target, report: bundle.Inspect(snapshot, want, time.Now())}, nil
+	return survey{target: target, want: want, snapshot: snapshot, report: bundle.Inspect(snapshot, want, time.Now())}, nil
 }
 
 func secretsDocument(p Place, s survey) SecretsDocument {

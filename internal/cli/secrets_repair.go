@@ -19,6 +19,9 @@ import (
 type repairOptions struct {
 	placeFlags
 	plan, replace, yes, json bool
+	// attach replaces the client files of a registration even when it cannot be
+	// shown that it is of this gateway.
+	attach bool
 	// rotate renews what is expiring, or with all every leaf.
 	rotate, all bool
 }
@@ -55,6 +58,7 @@ and is never repaired (exit code 4); where there is no gateway yet nothing is do
 	f := cmd.Flags()
 	f.BoolVar(&o.plan, "plan", false, "only say what would be done")
 	f.BoolVar(&o.replace, "replace", false, "also replace what may be in use")
+	f.BoolVar(&o.attach, "attach", false, "give OpenShell clients of this machine the cluster's client certificate, whatever they have now")
 	yesFlag(cmd, &o.yes)
 	jsonFlag(cmd, &o.json)
 	o.placeFlags.add(cmd)
@@ -116,7 +120,11 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	doc := SecretsRepairDocument{Gateway: place.Gateway, Place: place.String(), NotApplicable: found.notApplicable, Planned: o.plan,
 		Written: []string{}, Plan: steps(plan), Remaining: []string{}, Hints: []string{}}
 	if o.plan || !plan.NeedsRepair {
-		return a.finishRepair(o, place, doc, found.report)
+		var problem error
+		if !o.plan && o.attach && found.notApplicable == "" {
+			doc.Hints, problem = a.attachCluster(ctx, o, place, found)
+		}
+		return errors.Join(problem, a.finishRepair(o, place, doc, found.report))
 	}
 	a.sayPlan(plan)
 	if o.replace && len(plan.Consent()) > 0 {
@@ -130,7 +138,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	after := out.After
 	switch {
 	case len(out.Written) > 0:
-		hints, problem := a.afterRepair(ctx, place, out)
+		hints, problem := a.afterRepair(ctx, o, place, found, out)
 		doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
 	case isUnknown(after):
 		after = out.Before // nothing was written: it is as it was
@@ -147,7 +155,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 
 // afterRepair tells those who have copies of what was written, and says what is
 // left to the user.
-func (a *app) afterRepair(ctx context.Context, p Place, out bundle.Outcome) (hints []string, err error) {
+func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before survey, out bundle.Outcome) (hints []string, err error) {
 	if p.Kind == PlaceRuntime {
 		if !out.OnlyRenewed() {
 			return append(hints, p.command("creel gateway restart"), p.command("creel onboard")), a.attach(ctx, p.Gateway)
@@ -157,7 +165,36 @@ func (a *app) afterRepair(ctx context.Context, p Place, out bundle.Outcome) (hin
 	if out.Rolled {
 		a.Streams.Say("the gateway starts again with %s", strings.Join(out.Replaced, ", "))
 	}
-	return []string{p.command("creel gateway secrets inspect")}, nil
+	hints, err = a.attachCluster(ctx, o, p, before)
+	return append(hints, p.command("creel gateway secrets inspect")), err
+}
+
+// attachCluster attaches the registration of a cluster's gateway again: its client
+// certificate may be another one now.
+func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, before survey) (hints []string, err error) {
+	want, now, err := bundle.Survey(ctx, before.target)
+	if err != nil {
+		return nil, fmt.Errorf("attach the registration again: %w", err)
+	}
+	files, err := bundle.OpenClient(now, want)
+	if err != nil {
+		return nil, nil // it is not good yet, which is said elsewhere
+	}
+	belongs := func(certificate []byte) bool { return bundle.Belongs(before.snapshot, before.want, certificate) }
+	switch what, err := a.AttachRegistration(p.Gateway, files, belongs, o.attach); {
+	case err != nil && !o.attach:
+		a.Streams.Problem(explain(err)) // the secrets are good all the same
+	case err != nil:
+		return nil, err
+	case what == "attached":
+		a.Streams.Say("OpenShell clients of this machine have the new client certificate of gateway %s", p.Gateway)
+	case what == "not-proven":
+		a.Streams.Say("OpenShell clients of this machine know a gateway %s with a certificate that cannot be shown to be of this cluster; it was left alone", p.Gateway)
+		hints = append(hints, p.command("creel gateway secrets repair --attach"))
+	case what == "not-registered" && o.attach:
+		a.Streams.Say("OpenShell clients of this machine do not know a gateway %s", p.Gateway)
+	}
+	return hints, nil
 }
 
 // attach brings the registration for OpenShell clients up to date, if there is

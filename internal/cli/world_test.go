@@ -100,6 +100,16 @@ func (w *world) deps(getenv func(string) string) Deps {
 		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
 			return w.layers(d, scope)
 		},
+		AttachRegistration: func(_ string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
+			registered, err := os.ReadFile(filepath.Join(filepath.Dir(w.path), "registered.crt"))
+			if err != nil {
+				return "not-registered", nil
+			}
+			if !force && !belongs(registered) {
+				return "not-proven", nil
+			}
+			return "attached", os.WriteFile(filepath.Join(filepath.Dir(w.path), "registered.crt"), c.Cert, 0o600)
+		},
 		ClusterSecrets: func(_ context.Context, p Place) (bundle.Target, error) { return worldCluster{w, p}, nil },
 		ProbeDashboard: w.probe,
 		OpenBrowser: func(context.Context, string) error {
