@@ -10,6 +10,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/cli/ui"
+	"creel/internal/credential"
 	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -110,7 +111,7 @@ func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboa
 	if !f.Bound {
 		doc.Reason, doc.Message = "dashboard-not-bound", "the gateway does not listen for the dashboard"
 		if f.Error != "" {
-			doc.Message += ": " + ui.Redact(f.Error)
+			doc.Message += ": " + credential.Redact(f.Error)
 		}
 		doc.Hints = hintsOf(doc.Reason, nil)
 		return doc
@@ -118,7 +119,7 @@ func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboa
 	doc.URL = dashboardURL(f)
 	verdict, reason, message, evidence := a.ProbeDashboard(ctx, d)
 	doc.Verdict = verdictOf(health.Result{Verdict: verdict})
-	doc.Reason, doc.Message, doc.Evidence = reason, ui.Redact(message), orEmpty(evidence)
+	doc.Reason, doc.Message, doc.Evidence = reason, credential.Redact(message), orEmpty(evidence)
 	if doc.Verdict != health.SummaryOK {
 		doc.Hints = hintsOf(reason, nil)
 	}

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"creel/internal/cli/ui"
+	"creel/internal/credential"
 	"creel/internal/health"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -110,7 +111,7 @@ func (r *renderer) step(e ladder.Event) bool {
 func (r *renderer) jsonl(e ladder.Event) {
 	encoder := json.NewEncoder(r.app.Streams.Out)
 	encoder.SetEscapeHTML(false)
-	e.Message = ui.Redact(e.Message)
+	e.Message = credential.Redact(e.Message)
 	e.Results = normal(e.Results)
 	// Whoever reads a closed pipe is gone; the run itself goes on to its end.
 	_ = encoder.Encode(e)
@@ -136,7 +137,7 @@ func (r *renderer) planned(e ladder.Event) {
 	}
 	for _, f := range e.Results {
 		if f.Verdict == health.Unknown && f.BlockedBy == "" {
-			fmt.Fprintf(&b, "%s %s: %s\n", t.Glyph(ui.MarkUnknown), describeLayer(f), ui.Redact(f.Message))
+			fmt.Fprintf(&b, "%s %s: %s\n", t.Glyph(ui.MarkUnknown), describeLayer(f), credential.Redact(f.Message))
 		}
 	}
 	text := strings.TrimRight(b.String(), "\n")
@@ -150,7 +151,7 @@ func (r *renderer) planned(e ladder.Event) {
 // writeWishes lists what is wanted otherwise than it is recorded.
 func writeWishes(b *strings.Builder, wishes []string) {
 	for _, w := range wishes {
-		fmt.Fprintf(b, "  %s\n", ui.Redact(w))
+		fmt.Fprintf(b, "  %s\n", credential.Redact(w))
 	}
 }
 
@@ -158,7 +159,7 @@ func writePlan(b *strings.Builder, t ui.Terminal, actions []layer.Action) {
 	fmt.Fprintf(b, "%s\n", t.Bold("Plan:"))
 	disturbs := false
 	for _, action := range actions {
-		fmt.Fprintf(b, "  %s %s\n", t.Glyph(ui.MarkInfo), ui.Redact(action.Title))
+		fmt.Fprintf(b, "  %s %s\n", t.Glyph(ui.MarkInfo), credential.Redact(action.Title))
 		if len(action.Disturbs) > 0 {
 			disturbs = true
 			fmt.Fprintf(b, "      disturbs %s\n", strings.Join(action.Disturbs, ", "))

@@ -12,6 +12,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/cli/ui"
+	"creel/internal/credential"
 	"creel/internal/gateway"
 	"creel/internal/health"
 )
@@ -191,7 +192,7 @@ func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDoc
 
 func (a *app) renderGateway(doc GatewayDocument) {
 	t := a.Streams.OutTerminal
-	a.Streams.Print("%s: %s", t.Verdict(ui.MarkOf(string(doc.Verdict))), ui.Redact(doc.Message))
+	a.Streams.Print("%s: %s", t.Verdict(ui.MarkOf(string(doc.Verdict))), credential.Redact(doc.Message))
 	table := ui.Table{Indent: "  "}
 	row := func(name, value string) {
 		if value != "" {
@@ -218,7 +219,7 @@ func (a *app) renderEvidence(evidence []health.Evidence) {
 	table := ui.Table{Indent: "  "}
 	for _, e := range evidence {
 		took := time.Duration(e.Took).Round(10 * time.Microsecond).String()
-		table.Row(a.Streams.OutTerminal.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, ui.Redact(e.Answer),
+		table.Row(a.Streams.OutTerminal.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer),
 			a.Streams.OutTerminal.Faint(took))
 	}
 	a.writeTable(&table)

@@ -97,7 +97,7 @@ func inferenceDocument(ctx context.Context, c gateway.Client) (InferenceDocument
 		return InferenceDocument{}, fmt.Errorf("ask the model provider: %w", err)
 	}
 	doc := InferenceDocument{Verdict: verdictOf(health.Result{Verdict: check.Verdict}), Provider: route.Provider, Model: route.Model,
-		Endpoint: ui.Redact(route.BaseURL), Class: string(check.Class), Message: ui.Redact(check.Message), Took: health.Micros(check.Took)}
+		Endpoint: credential.Redact(route.BaseURL), Class: string(check.Class), Message: credential.Redact(check.Message), Took: health.Micros(check.Took)}
 	if !check.At.IsZero() {
 		doc.CheckedAt = &check.At
 	}

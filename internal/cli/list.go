@@ -11,6 +11,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/cli/ui"
+	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -220,7 +221,7 @@ func problemDocument(err error) *ProblemDocument {
 	if err == nil {
 		return nil
 	}
-	p := &ProblemDocument{Message: ui.Redact(err.Error()), Commands: orEmpty(ui.Commands(err))}
+	p := &ProblemDocument{Message: credential.Redact(err.Error()), Commands: orEmpty(ui.Commands(err))}
 	if found, ok := advisory.Of(err); ok {
 		a, _ := advisory.Lookup(found.ID)
 		p.Advisory, p.Title = found.ID, a.Title

@@ -13,6 +13,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/cli/ui"
+	"creel/internal/credential"
 	"creel/internal/health"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -225,7 +226,7 @@ func (a *app) renderStatus(doc StatusDocument, evidence bool) {
 // writeStatus is the text of a status: the verdict, then one line a layer, the
 // sandboxes' layers under their names.
 func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence bool) {
-	fmt.Fprintf(b, "%s: %s\n", t.Verdict(ui.MarkOf(string(doc.Verdict))), ui.Redact(doc.Message))
+	fmt.Fprintf(b, "%s: %s\n", t.Verdict(ui.MarkOf(string(doc.Verdict))), credential.Redact(doc.Message))
 	subject := ""
 	for _, r := range doc.Layers {
 		if s, isSandbox := strings.CutPrefix(r.Subject, "sandbox/"); isSandbox && s != subject {
@@ -233,10 +234,10 @@ func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence
 			fmt.Fprintf(b, "%s\n", t.Bold("sandbox "+s))
 		}
 		table := ui.Table{Indent: "  "}
-		table.Row(t.Glyph(ui.MarkOf(string(verdictOf(r)))), fmt.Sprintf("%-12s", r.Layer), ui.Redact(r.Message))
+		table.Row(t.Glyph(ui.MarkOf(string(verdictOf(r)))), fmt.Sprintf("%-12s", r.Layer), credential.Redact(r.Message))
 		_, _ = table.WriteTo(b) // a strings.Builder cannot fail
 		for _, c := range r.Caveats {
-			fmt.Fprintf(b, "       %s\n", t.Faint(c.Advisory+": ")+ui.Redact(c.Message))
+			fmt.Fprintf(b, "       %s\n", t.Faint(c.Advisory+": ")+credential.Redact(c.Message))
 		}
 		if r.Verdict != health.OK && r.BlockedBy == "" && r.Reason != "" {
 			fmt.Fprintf(b, "       %s\n", t.Faint(r.Reason+reasonText(r.Reason)))
@@ -245,7 +246,7 @@ func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence
 			continue
 		}
 		for _, e := range r.Evidence {
-			fmt.Fprintf(b, "       %s %s: %s %s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, ui.Redact(e.Answer),
+			fmt.Fprintf(b, "       %s %s: %s %s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer),
 				t.Faint("("+time.Duration(e.Took).Round(10*time.Microsecond).String()+")"))
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"creel/internal/advisory"
+	"creel/internal/credential"
 )
 
 // Problem prints an error: what was being done and why it did not work, the
@@ -22,7 +23,7 @@ func (s Streams) Problem(err error) {
 		return
 	}
 	t := s.ErrTerminal
-	fmt.Fprintf(s.Err, "%s %s\n", t.paint(bold+red, "error:"), Redact(indented(err.Error())))
+	fmt.Fprintf(s.Err, "%s %s\n", t.paint(bold+red, "error:"), credential.Redact(indented(err.Error())))
 	for _, p := range problems(err) {
 		a, known := advisory.Lookup(p.ID)
 		if !known {
@@ -44,7 +45,7 @@ func (s Streams) Next(commands ...string) {
 	}
 	fmt.Fprintln(s.Err, s.ErrTerminal.Bold("next:"))
 	for _, c := range commands {
-		fmt.Fprintf(s.Err, "  %s\n", Redact(c))
+		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(c))
 	}
 }
 

@@ -1,6 +1,7 @@
 package ui
 
 import (
+	"creel/internal/credential"
 	"fmt"
 	"io"
 	"strings"
@@ -50,7 +51,7 @@ func (p *Progress) Line(message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	fmt.Fprintln(p.w, "  "+Redact(message))
+	fmt.Fprintln(p.w, "  "+credential.Redact(message))
 	p.draw()
 }
 
@@ -59,7 +60,7 @@ func (p *Progress) Line(message string) {
 func (p *Progress) Wait(message string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	message = Redact(message)
+	message = credential.Redact(message)
 	if p.stop == nil {
 		p.since = time.Now()
 		p.stop, p.done = make(chan struct{}), make(chan struct{})
@@ -90,7 +91,7 @@ func (p *Progress) End(m Mark, message string) {
 		line = "  " + p.term.Glyph(m)
 	}
 	if message != "" {
-		line += " " + Redact(message)
+		line += " " + credential.Redact(message)
 	}
 	if waited && elapsed >= time.Second {
 		line += p.term.Faint(" (" + seconds(elapsed) + ")")

@@ -4,6 +4,7 @@
 package ui
 
 import (
+	"creel/internal/credential"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -93,7 +94,7 @@ func utf8Locale(getenv func(string) string) bool {
 
 // Say writes one line of talk, redacted.
 func (s Streams) Say(format string, args ...any) {
-	fmt.Fprintln(s.Err, Redact(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(s.Err, credential.Redact(fmt.Sprintf(format, args...)))
 }
 
 // Print writes one line of data.

@@ -13,6 +13,7 @@ import (
 
 	"creel/internal/budget"
 	"creel/internal/bundle"
+	"creel/internal/credential"
 	"creel/internal/state"
 )
 
@@ -50,7 +51,7 @@ func (c *certificate) current() *tls.Certificate {
 	m, err := loadMaterial(ctx, c.gateway)
 	switch {
 	case err != nil:
-		c.log.Warn("the server certificate on disk cannot be used; the earlier one is served on", "error", redact(err.Error()))
+		c.log.Warn("the server certificate on disk cannot be used; the earlier one is served on", "error", credential.Redact(err.Error()))
 	case !bytes.Equal(m.CAPEM, c.own.CAPEM):
 		// Clients' certificates are verified against the authority that the daemon
 		// was started with; a set of another one needs a restart.

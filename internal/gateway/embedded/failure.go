@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"creel/internal/credential"
 	"creel/internal/health"
 )
 
@@ -96,7 +97,7 @@ func lastLines(content string, n int) []string {
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		line = strings.ToValidUTF8(redact(line), "?")
+		line = strings.ToValidUTF8(credential.Redact(line), "?")
 		if r := []rune(line); len(r) > width {
 			line = string(r[:width]) + "…"
 		}

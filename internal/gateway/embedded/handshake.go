@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"creel/internal/advisory"
+	"creel/internal/credential"
 )
 
 // handshakeVariable tells a launched daemon which descriptors its launcher
@@ -134,7 +135,7 @@ func (l *launcher) failed(err error) {
 	if l == nil || l.up == nil {
 		return
 	}
-	a := answer{Nonce: l.hello.Nonce, PID: os.Getpid(), Error: redact(err.Error())}
+	a := answer{Nonce: l.hello.Nonce, PID: os.Getpid(), Error: credential.Redact(err.Error())}
 	if p, ok := advisory.Of(err); ok {
 		a.Advisory = p.ID
 	}

@@ -19,6 +19,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/bundle"
+	"creel/internal/credential"
 	"creel/internal/host"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -117,7 +118,7 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	log := slog.New(slog.NewTextHandler(destination(cfg, file, launch), nil))
 	defer func() {
 		if err != nil {
-			log.Error("gateway ended", "error", redact(err.Error()))
+			log.Error("gateway ended", "error", credential.Redact(err.Error()))
 		}
 	}()
 
