@@ -25,7 +25,7 @@ Key material is never shown.`,
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.secretsInspect(), a.secretsRepair())
+	cmd.AddCommand(a.secretsInspect(), a.secretsRepair(), a.secretsScript())
 	return cmd
 }
 
