@@ -52,6 +52,11 @@ var state = []Advisory{
 		Commands: []string{"creel onboard"},
 	},
 	{
+		ID: "nothing-to-repair", Severity: Error, Layer: "input", Title: "There is nothing to repair", Blocking: true,
+		Reason:   "Nothing has been set up under this gateway's name, so it is not known what should be there.",
+		Commands: []string{"creel onboard"},
+	},
+	{
 		ID: "gateway-busy", Severity: Error, Layer: "input", Title: "Another command is changing this gateway", Blocking: true,
 		Reason:   "Only one command at a time may change a gateway; the message names who holds the lock. Reading is always possible.",
 		Commands: []string{"creel status"},

@@ -6,11 +6,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
 
 	"creel/internal/agent/console"
+	"creel/internal/bundle"
 	"creel/internal/cli"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
@@ -20,6 +22,7 @@ import (
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
+	"creel/internal/registration"
 	"creel/internal/sandbox"
 	"creel/internal/sandbox/process"
 	"creel/internal/server"
@@ -55,8 +58,16 @@ func Main(ctx context.Context, args []string, o Options) int {
 		ProbeDashboard: probeDashboard,
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
-		Uninstall:      g.uninstall,
-		Serve:          g.serve,
+		SavedLog:       g.savedLog,
+		AttachRegistration: func(name string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
+			if _, err := g.findRoots(); err != nil {
+				return "", err
+			}
+			a, err := registration.Attach(g.roots.Gateway(name), c, belongs, force)
+			return string(a), err
+		},
+		Uninstall: g.uninstall,
+		Serve:     g.serve,
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},
@@ -106,6 +117,17 @@ func (g *graph) driver(paths state.Gateway) sandbox.Driver {
 	return process.New(paths, func() (string, error) { return embedded.Self(paths.Roots) }, process.Options{})
 }
 
+// savedLog reads what a sandbox's agent wrote, from disk.
+func (g *graph) savedLog(ctx context.Context, gatewayName, name string, w io.Writer, lines int, follow bool) error {
+	paths := g.roots.Gateway(gatewayName)
+	handles, err := g.driver(paths).Handles(ctx)
+	i := slices.IndexFunc(handles, func(h sandbox.Handle) bool { return h.Name == name })
+	if i < 0 {
+		return errors.Join(gateway.ErrNotFound, err)
+	}
+	return embedded.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
+}
+
 // serve is the daemon.
 func (g *graph) serve(ctx context.Context, name string) error {
 	if _, err := g.findRoots(); err != nil {
@@ -117,7 +139,7 @@ func (g *graph) serve(ctx context.Context, name string) error {
 		Driver:  g.driver(paths),
 		Server: func(ctx context.Context, in embedded.ServerInput, ready func(embedded.Ready)) error {
 			return server.Run(ctx, server.Config{
-				Gateway: in.Gateway, Material: in.Material, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,
+				Gateway: in.Gateway, Material: in.Material, Certificate: in.Certificate, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,
 				Version: in.Version, BuildID: in.BuildID, Log: in.Log, Check: inference.CheckRoute,
 			}, func(r server.Ready) {
 				ready(embedded.Ready{InstanceID: r.InstanceID, Host: r.Host, Port: r.Port})

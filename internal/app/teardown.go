@@ -48,15 +48,16 @@ func (g *graph) destroy(ctx context.Context, gatewayName, name string, report ga
 // bury destroys a sandbox while its gateway is down and leaves a tombstone, so
 // that the record in the gateway's store is not taken for a sandbox to restore.
 func bury(ctx context.Context, driver sandbox.Driver, paths state.Gateway, h sandbox.Handle) error {
+	// The stone first: once the sandbox's directory is gone nothing else tells the
+	// gateway that its record is not one to restore.
+	if err := state.MkdirAll(paths.File(state.TombstonesDir)); err != nil {
+		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
+	}
+	if err := state.WriteFile(paths.Tombstone(h.ID), []byte(h.Name+"\n"), state.FileMode); err != nil {
+		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
+	}
 	if err := driver.Destroy(ctx, h); err != nil {
 		return fmt.Errorf("destroy sandbox %s: %w", h.Name, err)
-	}
-	dir := paths.Sandbox(h.ID)
-	if err := state.MkdirAll(dir.Dir()); err != nil {
-		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
-	}
-	if err := state.WriteFile(dir.File(state.TombstoneFile), []byte(h.Name+"\n"), state.FileMode); err != nil {
-		return fmt.Errorf("mark sandbox %s deleted: %w", h.Name, err)
 	}
 	return nil
 }

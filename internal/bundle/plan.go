@@ -43,18 +43,30 @@ type Plan struct {
 	Steps             []Step `json:"steps"` // in the fixed order of the set
 }
 
+// Renewal says which good certificates are issued again, too, where that
+// disturbs no trust: leaves of a CA whose key is at hand.
+type Renewal int
+
+// The zero value renews nothing.
+const (
+	RenewNothing  Renewal = iota
+	RenewExpiring         // those with less than a third of their life left
+	RenewAll
+)
+
 // MakePlan says what must be issued so that a set is good. Members that are good
 // are left alone, unless the CA that issued them is replaced.
-func MakePlan(r Report) Plan { return makePlan(r, false) }
+func MakePlan(r Report) Plan { return MakeRenewal(r, RenewNothing) }
 
-// MakeRenewal is MakePlan, and renews what is expiring where that disturbs no
-// trust: leaves of a CA whose key is at hand.
-func MakeRenewal(r Report) Plan { return makePlan(r, true) }
-
-func makePlan(r Report, renew bool) Plan {
+// MakeRenewal is MakePlan, and renews good certificates.
+func MakeRenewal(r Report, renew Renewal) Plan {
 	need := map[string]Finding{}
 	for _, f := range r.Findings {
-		renewable := renew && f.Class == Expiring && r.CAKey && (f.Member == Server || f.Member == Client)
+		due := renew == RenewAll && f.Class == OK || renew != RenewNothing && f.Class == Expiring
+		renewable := due && r.CAKey && (f.Member == Server || f.Member == Client)
+		if renewable {
+			f.Automatic = true
+		}
 		if !f.Class.Good() || renewable {
 			need[f.Member] = f
 		}
@@ -176,7 +188,7 @@ func (s Step) title(m member) string {
 		return fmt.Sprintf("create the %s (%s)", what, s.Name)
 	case s.KeepsKey:
 		return fmt.Sprintf("complete the %s (%s) from its key", what, s.Name)
-	case s.Class == Expiring && !s.Coupled:
+	case s.Class.Good() && !s.Coupled:
 		return fmt.Sprintf("renew the %s (%s)", what, s.Name)
 	case s.Coupled:
 		return fmt.Sprintf("replace the %s (%s) along with its authority", what, s.Name)
@@ -184,9 +196,13 @@ func (s Step) title(m member) string {
 	return fmt.Sprintf("replace the %s (%s), which is %s", what, s.Name, strings.ReplaceAll(string(s.Class), "-", " "))
 }
 
+// renews reports that a good leaf is issued again by the same CA. What was issued
+// before stays good, so nobody has to notice.
+func (s Step) renews() bool { return s.Class.Good() && s.FromCA }
+
 // disturbed says who notices that a member is another one from now on.
 func disturbed(m member, s Step) []string {
-	if s.Class == Absent && !s.Coupled || s.KeepsKey {
+	if s.Class == Absent && !s.Coupled || s.KeepsKey || s.renews() {
 		return []string{}
 	}
 	switch m.role {

@@ -154,7 +154,7 @@ func TestRenewal(t *testing.T) {
 	r := Report{Generation: Generation2, Layout: Directory, CAKey: true, Findings: []Finding{
 		{Member: CA, Name: CA, Class: Expiring}, {Member: Server, Name: Server, Class: Expiring},
 		{Member: Client, Name: Client, Class: OK}, {Member: JWT, Name: JWT, Class: OK}}}
-	p := MakeRenewal(r)
+	p := MakeRenewal(r, RenewExpiring)
 	if diff := cmp.Diff([]string{Server}, stepMembers(p)); diff != "" {
 		t.Errorf("renewed:\n%s", diff)
 	}
@@ -162,7 +162,7 @@ func TestRenewal(t *testing.T) {
 		t.Errorf("a renewal asks for consent: %+v", p.Consent())
 	}
 	r.CAKey = false
-	if p := MakeRenewal(r); p.NeedsRepair {
+	if p := MakeRenewal(r, RenewExpiring); p.NeedsRepair {
 		t.Errorf("renewed without the CA's key: %+v", p.Steps)
 	}
 }

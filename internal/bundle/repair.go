@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,8 +21,8 @@ type RepairOptions struct {
 	// Replace is consent to replace what may be in use. Old values are kept in a
 	// backup either way.
 	Replace bool
-	// Renew also issues leaves again that are expiring.
-	Renew bool
+	// Renew also issues good leaves again.
+	Renew Renewal
 	// Progress receives sentences for a person; nil for none.
 	Progress func(message string)
 }
@@ -81,7 +82,7 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 	if len(out.Before.Findings) == 0 {
 		return out, advisory.New("secrets-unknown", fmt.Sprintf("generation %d of bootstrap secrets is not known", want.Generation), nil)
 	}
-	out.Plan = makePlan(out.Before, opts.Renew)
+	out.Plan = MakeRenewal(out.Before, opts.Renew)
 	do := out.Plan
 	if !opts.Replace {
 		do = do.Automatic()
@@ -134,6 +135,18 @@ func unknown(operation string, err error) error {
 		return fmt.Errorf("%s: %w", operation, err)
 	}
 	return advisory.New("secrets-unknown", operation, err)
+}
+
+// OnlyRenewed reports that everything that was written is a good leaf of the same
+// CA as before.
+func (o *Outcome) OnlyRenewed() bool {
+	for _, name := range o.Written {
+		i := slices.IndexFunc(o.Plan.Steps, func(s Step) bool { return s.Name == name })
+		if i < 0 || !o.Plan.Steps[i].renews() {
+			return false
+		}
+	}
+	return true
 }
 
 func (o *Outcome) roll(ctx context.Context, target Target) (err error) {

@@ -45,7 +45,7 @@ func TestRepairFromNothing(t *testing.T) {
 					t.Errorf("%s is not among %q", m.stored, out.Written)
 				}
 			}
-			again, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{Replace: true, Renew: true})
+			again, err := Repair(t.Context(), Fixed{store, want}, moment(), RepairOptions{Replace: true, Renew: RenewExpiring})
 			if err != nil || again.Repaired || store.applies != 1 {
 				t.Errorf("a good set: %+v, %v after %d writes", again, err, store.applies)
 			}
@@ -176,7 +176,7 @@ func TestRepairRenews(t *testing.T) {
 	if out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{}); err != nil || out.Repaired || len(out.After.Caveats) != 2 {
 		t.Errorf("without being asked: %+v, %v", out.After.Caveats, err)
 	}
-	out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{Renew: true})
+	out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{Renew: RenewExpiring})
 	if err != nil || !out.Repaired || len(out.After.Caveats) != 0 {
 		t.Fatalf("%+v, %v", out, err)
 	}

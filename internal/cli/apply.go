@@ -128,8 +128,5 @@ func (a *app) without(questions []onboard.Question) func(string) string {
 	}
 }
 
-// onboardKeyVariables hold a provider's key whatever the provider is.
-func onboardKeyVariables() []string { return []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"} }
-
 // readAll reads at most limit bytes.
 func readAll(r io.Reader, limit int64) ([]byte, error) { return io.ReadAll(io.LimitReader(r, limit)) }

@@ -12,7 +12,7 @@ import (
 
 func (a *app) addCommands(root *cobra.Command) {
 	root.AddCommand(
-		a.onboardCommand(), a.applyCommand(), a.planCommand(), a.uninstallCommand(),
+		a.onboardCommand(), a.applyCommand(), a.planCommand(), a.repairCommand(), a.uninstallCommand(),
 		a.statusCommand(), a.listCommand(), a.logsCommand(), a.doctorCommand(),
 		a.dashboardCommand(), a.execCommand(), a.connectCommand(), a.startCommand(), a.stopCommand(), a.destroyCommand(),
 		a.gatewayCommand(), a.inferenceCommand(),
@@ -36,7 +36,7 @@ func environmentTable() [][2]string {
 		rows = append(rows, [2]string{strings.Join(q.Env, ", "), q.Meaning + " (--" + string(q.Key) + ")"})
 	}
 	return append(rows,
-		[2]string{strings.Join(onboardKeyVariables(), ", "), "the model provider's key"},
+		[2]string{strings.Join(onboard.KeyVariables(), ", "), "the model provider's key"},
 		[2]string{"CREEL_BUDGET_…", "time limits (creel help budgets)"},
 		[2]string{"NO_COLOR", "no colours"},
 		[2]string{"CI", "plain lines, and nothing is asked"},

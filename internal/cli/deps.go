@@ -5,7 +5,9 @@ package cli
 
 import (
 	"context"
+	"io"
 
+	"creel/internal/bundle"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
 	"creel/internal/desired"
@@ -31,6 +33,15 @@ type Deps struct {
 	// or the embedded one when nothing is recorded.
 	Runtime func(gatewayName string) (gateway.Runtime, error)
 
+	// ClusterSecrets opens the bootstrap secrets of a gateway in a cluster. It reads
+	// configuration and asks no cluster.
+	ClusterSecrets func(ctx context.Context, p Place) (bundle.Target, error)
+
+	// AttachRegistration gives OpenShell clients that know a cluster's gateway under
+	// this name its client files. It returns "attached", "current",
+	// "not-registered", or "not-proven" when only force would do it.
+	AttachRegistration func(gatewayName string, c bundle.ClientFiles, belongs func(certificate []byte) bool, force bool) (string, error)
+
 	// Prompter asks the user; nil is the terminal of Streams. It is only asked when
 	// Streams.Interactive.
 	Prompter ui.Prompter
@@ -53,6 +64,11 @@ type Deps struct {
 	// answers, and returns false when there was none. The caller holds the
 	// gateway's lock and has removed the sandbox from the desired state.
 	Destroy func(ctx context.Context, gatewayName, sandboxName string, report gateway.Progress) (existed bool, err error)
+
+	// SavedLog writes the last lines that a sandbox's agent wrote, from the files on
+	// disk, whether or not a gateway or a sandbox runs; gateway.ErrNotFound when
+	// there is no such sandbox on disk.
+	SavedLog func(ctx context.Context, gatewayName, sandboxName string, w io.Writer, lines int, follow bool) error
 
 	// Uninstall removes everything of one gateway: processes, sandboxes, state,
 	// registration, desired state. With plan it only says what it would remove.

@@ -51,6 +51,15 @@ func (r *renderer) text(e ladder.Event) {
 	// Heartbeats come from Progress, which also knows when it rewrites a line.
 }
 
+// talk shows events to a person who reads standard error while standard output is
+// kept for a document.
+func (r *renderer) talk(e ladder.Event) {
+	plan := r.plan
+	r.plan = false
+	r.text(e)
+	r.plan = plan
+}
+
 // catchUp shows what is known of the step that is on screen, and goes on to the
 // next ones as steps end.
 func (r *renderer) catchUp() {
@@ -120,7 +129,9 @@ func (r *renderer) planned(e ladder.Event) {
 		b.WriteString("Nothing to do: everything is as wanted.\n")
 	case len(e.Actions) == 0:
 		b.WriteString("Only the recorded answers change; nothing running does.\n")
+		writeWishes(&b, e.Wishes)
 	default:
+		writeWishes(&b, e.Wishes)
 		writePlan(&b, t, e.Actions)
 	}
 	for _, f := range e.Results {
@@ -134,6 +145,13 @@ func (r *renderer) planned(e ladder.Event) {
 		return
 	}
 	r.app.Streams.Say("%s", text)
+}
+
+// writeWishes lists what is wanted otherwise than it is recorded.
+func writeWishes(b *strings.Builder, wishes []string) {
+	for _, w := range wishes {
+		fmt.Fprintf(b, "  %s\n", ui.Redact(w))
+	}
 }
 
 func writePlan(b *strings.Builder, t ui.Terminal, actions []layer.Action) {

@@ -27,11 +27,18 @@ type exitCode int
 
 func (e exitCode) Error() string { return fmt.Sprintf("exit code %d", int(e)) }
 
+// unknownError is a question that could not be answered: neither yes nor no.
+type unknownError struct{ cause error }
+
+func (e *unknownError) Error() string { return e.cause.Error() }
+func (e *unknownError) Unwrap() error { return e.cause }
+
 // codeOf maps an error to the exit code. ctx is the command's context: only when
 // it was cancelled is a cancelled call an interruption.
 func codeOf(ctx context.Context, err error) int {
 	var code exitCode
 	var busy *state.Busy
+	var unknown *unknownError
 	switch {
 	case err == nil:
 		return ExitOK
@@ -41,6 +48,8 @@ func codeOf(ctx context.Context, err error) int {
 		return ExitBusy
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
 		return ExitInterrupted
+	case errors.As(err, &unknown):
+		return ExitUnknown
 	case isUsage(err):
 		return ExitUsage
 	}

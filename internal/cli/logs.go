@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/spf13/cobra"
@@ -18,9 +20,10 @@ type logsOptions struct {
 func (a *app) logsCommand() *cobra.Command {
 	var o logsOptions
 	cmd := &cobra.Command{
-		Use:               "logs [SANDBOX]",
-		Short:             "Show what a sandbox's agent and supervisor wrote",
-		Long:              "Show the last lines that a sandbox's agent and supervisor wrote, oldest first.",
+		Use:   "logs [SANDBOX]",
+		Short: "Show what a sandbox's agent and supervisor wrote",
+		Long: `Show the last lines that a sandbox's agent and supervisor wrote, oldest first. With
+the gateway dead, what the agent has written to disk.`,
 		Example:           "  creel logs\n  creel logs SANDBOX --follow\n  creel logs SANDBOX --lines 20",
 		GroupID:           "look",
 		Args:              cobra.MaximumNArgs(1),
@@ -51,7 +54,9 @@ func (a *app) logs(ctx context.Context, o logsOptions) error {
 	if err := checkLines(o.lines); err != nil {
 		return err
 	}
-	return a.withSandbox(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
+	reached := false
+	err := a.withSandbox(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
+		reached = true
 		t := a.Streams.OutTerminal
 		err := c.Logs(ctx, s.Name, o.lines, o.follow, func(l gateway.LogLine) {
 			prefix := l.At.Local().Format("15:04:05") + " " + fmt.Sprintf("%-10s", l.Source)
@@ -65,6 +70,65 @@ func (a *app) logs(ctx context.Context, o logsOptions) error {
 		}
 		return nil
 	})
+	if err == nil || reached || ctx.Err() != nil || errors.Is(err, gateway.ErrNotFound) || isUsage(err) {
+		return err
+	}
+	return a.savedLog(ctx, o, err)
+}
+
+// savedLog shows what is on disk when the gateway cannot be asked: that is when
+// somebody most wants to know what the agent wrote.
+func (a *app) savedLog(ctx context.Context, o logsOptions, why error) error {
+	g, err := a.paths()
+	if err != nil {
+		return err
+	}
+	name := o.sandbox
+	if name == "" {
+		doc, _, err := recorded(g)
+		if err != nil {
+			return errors.Join(why, err)
+		}
+		if name, err = wantedSandbox(doc, ""); name == "" || err != nil {
+			return errors.Join(why, err)
+		}
+	}
+	lines := &lineWriter{line: func(l string) { a.Streams.Print("%s", printable(l)) }}
+	a.Streams.Say("the gateway cannot be asked (%v); this is what the agent of %s has written to disk:", why, name)
+	if err := a.SavedLog(ctx, g.Name, name, lines, o.lines, o.follow); err != nil {
+		return fmt.Errorf("%w; and on disk: %w", why, err)
+	}
+	lines.flush()
+	if o.follow && ctx.Err() != nil {
+		return exitCode(ExitInterrupted)
+	}
+	return nil
+}
+
+// lineWriter hands on whole lines.
+type lineWriter struct {
+	line func(string)
+	rest []byte
+}
+
+func (w *lineWriter) Write(p []byte) (int, error) {
+	w.rest = append(w.rest, p...)
+	for {
+		i := bytes.IndexByte(w.rest, '\n')
+		if i < 0 {
+			return len(p), nil
+		}
+		w.line(string(w.rest[:i]))
+		w.rest = w.rest[i+1:]
+	}
+}
+
+// flush hands on a last line that was not ended.
+func (w *lineWriter) flush() {
+	if len(w.rest) > 0 {
+		w.line(string(w.rest))
+		w.rest = nil
+	}
 }
 
 // printable takes control characters out of what an agent wrote: a log must not

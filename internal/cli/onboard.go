@@ -27,6 +27,9 @@ type onboardOptions struct {
 	program        []string
 }
 
+// outputDocument prints one JSON document at the end instead of events.
+const outputDocument = "document"
+
 // runOptions are what every walk up the ladder can be told.
 type runOptions struct {
 	plan, yes bool
@@ -246,7 +249,7 @@ func firstSet(getenv func(string) string, key onboard.Key) string {
 // empty names none.
 func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about string) error {
 	ctx := cmd.Context()
-	if err := oneOf("output", r.output, "text", "jsonl"); err != nil {
+	if err := oneOf("output", r.output, "text", "jsonl"); err != nil && r.output != outputDocument {
 		return err
 	}
 	yes, err := a.switchOn("CREEL_YES", "NEMOCLAW_YES")
@@ -255,9 +258,13 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 	}
 	show := a.newRenderer(r.plan)
 	defer show.progress.Close()
-	o.Report = show.text
-	if r.output == "jsonl" {
+	switch r.output {
+	case "jsonl":
 		o.Report = show.jsonl
+	case outputDocument:
+		o.Report = show.talk
+	default:
+		o.Report = show.text
 	}
 	o.Command, o.PlanOnly, o.AfterEntry = cmd.CommandPath(), r.plan, a.AfterEntry
 	o.Build = func(d desired.Document, key credential.Secret) (onboard.Stack, error) {
@@ -276,7 +283,10 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 	}
 	out, err := onboard.Run(ctx, o)
 	show.progress.Close()
-	if r.output == "text" && !r.plan {
+	switch {
+	case r.output == outputDocument:
+		err = errors.Join(err, a.printRepair(ctx, o, out))
+	case r.output == "text" && !r.plan:
 		a.summary(o.Gateway, o.Document, show.last, about)
 	}
 	var unknown *ladder.NotMended
@@ -288,7 +298,7 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 		return err
 	case out.Declined:
 		return declined()
-	case r.plan:
+	case r.plan && r.output != outputDocument:
 		return nil
 	}
 	return asError(ofSummary(out.Summary))

@@ -164,7 +164,13 @@ func asUsage(cmd *cobra.Command, err error) error {
 
 // exclusive makes it a conflict to give both flags.
 func exclusive(cmd *cobra.Command, one, other string) {
-	cmd.PreRunE = func(cmd *cobra.Command, _ []string) error {
+	earlier := cmd.PreRunE
+	cmd.PreRunE = func(cmd *cobra.Command, args []string) error {
+		if earlier != nil {
+			if err := earlier(cmd, args); err != nil {
+				return err
+			}
+		}
 		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
 			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other),
 				"creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))

@@ -2,9 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -49,6 +52,8 @@ func (w *world) tamper(args []string) error {
 			for key := range s.Secrets[args[1]].Data {
 				s.Secrets[args[1]].Data[key] = []byte("garbage")
 			}
+		case "lose-cluster":
+			delete(s.Cluster, args[1])
 		case "lose-secret":
 			delete(s.Secrets, args[1])
 		}
@@ -63,6 +68,15 @@ func TestScripts(t *testing.T) {
 			e.Setenv("CREEL_HOME", filepath.Join(e.WorkDir, "home"))
 			e.Setenv("CREEL_TEST_WORLD", filepath.Join(e.WorkDir, "world.json"))
 			return nil
+		},
+		// exits CODE COMMAND [ARG…]: the command ends with just that exit code.
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"exits": func(ts *testscript.TestScript, _ bool, args []string) {
+				var ended *exec.ExitError
+				if err := ts.Exec(args[1], args[2:]...); !errors.As(err, &ended) || strconv.Itoa(ended.ExitCode()) != args[0] {
+					ts.Fatalf("%v: %v, not exit code %s", args[1:], err, args[0])
+				}
+			},
 		},
 		RequireUniqueNames: true,
 		ContinueOnError:    true,

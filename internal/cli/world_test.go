@@ -46,6 +46,7 @@ type worldState struct {
 	KeyStored bool
 	HasRoute  bool
 	Secrets   map[string]bundle.Secret
+	Cluster   map[string]bundle.Secret
 	Calls     map[string]int
 }
 
@@ -99,6 +100,17 @@ func (w *world) deps(getenv func(string) string) Deps {
 		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
 			return w.layers(d, scope)
 		},
+		AttachRegistration: func(_ string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
+			registered, err := os.ReadFile(filepath.Join(filepath.Dir(w.path), "registered.crt"))
+			if err != nil {
+				return "not-registered", nil
+			}
+			if !force && !belongs(registered) {
+				return "not-proven", nil
+			}
+			return "attached", os.WriteFile(filepath.Join(filepath.Dir(w.path), "registered.crt"), c.Cert, 0o600)
+		},
+		ClusterSecrets: func(_ context.Context, p Place) (bundle.Target, error) { return worldCluster{w, p}, nil },
 		ProbeDashboard: w.probe,
 		OpenBrowser: func(context.Context, string) error {
 			return advisory.New("browser-missing", "no program to open a browser was found", nil)
@@ -112,6 +124,13 @@ func (w *world) deps(getenv func(string) string) Deps {
 				return nil
 			})
 			return existed, err
+		},
+		SavedLog: func(_ context.Context, _, name string, out io.Writer, _ int, _ bool) error {
+			if name != "claw" {
+				return gateway.ErrNotFound
+			}
+			_, err := io.WriteString(out, "2026-01-02T03:04:05.000Z saved \x1b[31mline\nunfinished")
+			return err
 		},
 		Uninstall: func(_ context.Context, name string, plan bool, _ gateway.Progress) (Removal, error) {
 			r, err := roots()

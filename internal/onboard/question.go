@@ -52,5 +52,5 @@ func Questions() []Question {
 	}
 }
 
-// keyVariables hold the provider's key itself when no credential-env is named.
-var keyVariables = []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"}
+// KeyVariables hold the provider's key itself when no credential-env is named.
+func KeyVariables() []string { return []string{"CREEL_PROVIDER_KEY", "NEMOCLAW_PROVIDER_KEY"} }

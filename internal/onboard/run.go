@@ -122,7 +122,13 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	if err != nil {
 		return out, err
 	}
-	emit(ladder.Event{Type: ladder.Planned, Actions: out.Plan.Actions, Changed: !out.Plan.Empty(),
+	var wishes []string
+	if o.Recorded != nil {
+		for _, c := range Changes(o.Recorded, o.Document) {
+			wishes = append(wishes, c.String())
+		}
+	}
+	emit(ladder.Event{Type: ladder.Planned, Actions: out.Plan.Actions, Changed: !out.Plan.Empty(), Wishes: wishes,
 		Results: out.Plan.Found, Verdict: string(health.Summarize(out.Plan.Found))})
 	if o.PlanOnly {
 		out.Results, out.Summary = out.Plan.Found, health.Summarize(out.Plan.Found)

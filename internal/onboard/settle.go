@@ -364,7 +364,7 @@ func (s settling) key(ctx context.Context, p inference.Provider, i *desired.Infe
 			return credential.Secret{}, invalid(from, fmt.Errorf("variable %s is empty or not set", name))
 		}
 	}
-	variables := append(slices.Clone(keyVariables), i.CredentialEnv)
+	variables := append(KeyVariables(), i.CredentialEnv)
 	if i.EndpointURL == "" || i.EndpointURL == p.BaseURL {
 		// A key that lies around for a provider goes to that provider's own address,
 		// never to another that somebody named.

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"slices"
 
 	"creel/internal/credential"
 	"creel/internal/sandbox"
@@ -18,58 +19,57 @@ import (
 
 func randomToken() credential.Secret { return credential.NewSecret(rand.Text() + rand.Text()) }
 
-// buryTombstones finishes the deletions that were asked for while no gateway ran.
+// buryTombstones finishes the deletions that were asked for while no gateway ran,
+// before anybody can ask for what is there.
 func (d *daemon) buryTombstones(ctx context.Context) error {
-	ids, err := os.ReadDir(d.cfg.Gateway.Sandboxes())
-	if errors.Is(err, fs.ErrNotExist) {
+	stones, err := os.ReadDir(d.cfg.Gateway.File(state.TombstonesDir))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && len(stones) == 0 {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for sandboxes on disk: %w", err)
+		return fmt.Errorf("look for deleted sandboxes: %w", err)
 	}
-	for _, id := range ids {
-		dir := d.cfg.Gateway.Sandbox(id.Name())
-		if _, err := os.Lstat(dir.File(state.TombstoneFile)); err != nil {
-			continue
+	handles, listed := d.cfg.Driver.Handles(ctx)
+	for _, stone := range stones {
+		i := slices.IndexFunc(handles, func(h sandbox.Handle) bool { return h.ID == stone.Name() })
+		if i < 0 && listed != nil {
+			err = listed // what cannot be read may be what is to be deleted
+		} else if i < 0 {
+			err = d.bury(ctx, stone.Name())
+		} else {
+			err = d.condemn(ctx, handles[i])
 		}
-		if err := d.bury(ctx, id.Name(), dir); err != nil {
+		if err == nil {
+			err = state.RemoveIfExists(d.cfg.Gateway.Tombstone(stone.Name()))
+		}
+		if err != nil {
 			// The stone stays, so the next start tries again; others need not wait.
-			d.log.Warn("finish deletion", slog.String("sandbox", id.Name()), slog.Any("error", err))
+			d.log.Warn("finish deletion", slog.String("sandbox", stone.Name()), slog.Any("error", err))
 		}
 	}
 	return nil
 }
 
-func (d *daemon) bury(ctx context.Context, id string, dir state.Sandbox) error {
-	_, err := d.store.Sandboxes.Change(ctx, id, func(o *store.Object[store.Sandbox]) error {
+// bury removes the record of a sandbox of which nothing else is left.
+func (d *daemon) bury(ctx context.Context, id string) error {
+	if _, err := d.store.Sandboxes.Delete(ctx, id); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	return nil
+}
+
+// condemn sees to it that what is left of a sandbox goes: by the reconciler,
+// which can wait for it, when there is a record, and at once otherwise.
+func (d *daemon) condemn(ctx context.Context, h sandbox.Handle) error {
+	_, err := d.store.Sandboxes.Change(ctx, h.ID, func(o *store.Object[store.Sandbox]) error {
 		o.Value.Deleting = true
 		o.Value.DeletedAt = d.cfg.Now().UTC()
 		return nil
 	})
-	if err == nil { // the reconciler destroys what is left and removes the record
-		return nil
+	if errors.Is(err, store.ErrNotFound) {
+		return d.cfg.Driver.Destroy(ctx, h)
 	}
-	if !errors.Is(err, store.ErrNotFound) {
-		return err
-	}
-	handles, listed := d.cfg.Driver.Handles(ctx)
-	for _, h := range handles {
-		if h.ID == id {
-			if err := d.cfg.Driver.Destroy(ctx, h); err != nil {
-				return err
-			}
-		}
-	}
-	if listed != nil {
-		return listed
-	}
-	if err := state.RemoveIfExists(dir.File(state.TombstoneFile)); err != nil {
-		return err
-	}
-	if err := os.Remove(dir.Dir()); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("remove sandbox directory: %w", err)
-	}
-	return nil
+	return err
 }
 
 // adoptHandles makes records of sandboxes that are on disk and not in the store,
@@ -83,7 +83,7 @@ func (d *daemon) adoptHandles(ctx context.Context) error {
 		if h.Gateway != d.cfg.Gateway.Name {
 			continue
 		}
-		if _, err := os.Lstat(d.cfg.Gateway.Sandbox(h.ID).File(state.TombstoneFile)); err == nil {
+		if _, err := os.Lstat(d.cfg.Gateway.Tombstone(h.ID)); err == nil {
 			continue
 		}
 		d.onDisk[h.ID] = h // nobody else is there yet

@@ -6,6 +6,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"time"
@@ -28,6 +29,9 @@ type Config struct {
 	// Unix socket, the sandboxes.
 	Gateway  state.Gateway
 	Material bundle.Material
+	// Certificate is the server certificate to present, asked at each handshake,
+	// so that a renewed one is taken without a restart; nil is Material's.
+	Certificate func() *tls.Certificate
 	// Port is the wanted port; 0 means DefaultPort. When it is taken the next free
 	// one is bound, unless PortExplicit is set: then Run returns "port-taken".
 	Port         int
@@ -71,4 +75,14 @@ func (c Config) withDefaults() (Config, error) {
 		return c, fmt.Errorf("configure gateway: port %d is not between 1 and 65535", c.Port)
 	}
 	return c, nil
+}
+
+// tls is what the API listens with.
+func (c Config) tls() *tls.Config {
+	t := c.Material.ServerConfig()
+	if c.Certificate != nil {
+		t.Certificates = nil
+		t.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.Certificate(), nil }
+	}
+	return t
 }

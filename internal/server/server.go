@@ -52,7 +52,7 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 		cfg.Log.Info("wanted port is taken", slog.Int("wanted", cfg.Port), slog.Int("port", d.port))
 	}
 	servers := []*grpc.Server{
-		d.newServer(credentials.NewTLS(cfg.Material.ServerConfig())),
+		d.newServer(credentials.NewTLS(cfg.tls())),
 		d.newServer(peerCredentials{uid: uint32(os.Geteuid())}),
 	}
 	if err := d.load(running); err != nil {

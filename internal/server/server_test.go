@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"creel/internal/sandbox"
 	"creel/internal/server"
 	"creel/internal/server/servertest"
+	"creel/internal/state"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -410,18 +412,27 @@ func TestExecStreamsBothWays(t *testing.T) {
 func TestTombstoneAndHandlesOnDisk(t *testing.T) {
 	g := servertest.Start(t)
 	c := g.Client()
-	gone := ready(t, c, "gone", sandbox.Spec{})
+	gone, interrupted := ready(t, c, "gone", sandbox.Spec{}), ready(t, c, "interrupted", sandbox.Spec{})
 	kept := ready(t, c, "kept", sandbox.Spec{Agent: "command", Command: []string{"sleep", "1"}})
 	g.Stop()
-	stone := g.Config.Gateway.Sandbox(gone.ID)
-	if err := os.MkdirAll(stone.Dir(), 0o700); err != nil {
+	stones := g.Config.Gateway
+	if err := os.MkdirAll(stones.File(state.TombstonesDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(stone.File("deleted"), nil, 0o600); err != nil {
+	for _, id := range []string{gone.ID, interrupted.ID} {
+		if err := os.WriteFile(stones.Tombstone(id), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// One was destroyed, of the other something is left.
+	if err := g.Driver.Destroy(within(t), sandbox.Handle{ID: gone.ID, Name: "gone"}); err != nil {
 		t.Fatal(err)
 	}
 	g.Run()
 	c = g.Client()
+	if all, err := c.Inspect(within(t), false); err != nil || slices.ContainsFunc(all, func(i gateway.Inspection) bool { return i.ID == gone.ID }) {
+		t.Errorf("as soon as the gateway is ready: %+v %v", all, err)
+	}
 	await(t, c, "kept")
 	for deadline := time.Now().Add(servertest.Wait); ; {
 		all, err := c.Inspect(within(t), false)
@@ -434,6 +445,9 @@ func TestTombstoneAndHandlesOnDisk(t *testing.T) {
 		if time.Now().After(deadline) {
 			t.Fatalf("records %+v", all)
 		}
+	}
+	if left, err := os.ReadDir(stones.File(state.TombstonesDir)); err != nil || len(left) != 0 {
+		t.Errorf("tombstones of what is gone: %v %v", left, err)
 	}
 	// The database is lost; what is on disk makes it again.
 	g.Stop()

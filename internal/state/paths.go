@@ -38,11 +38,11 @@ const (
 	HandshakeFile     = "ssh-handshake"     // generation 1 only
 	BackupDir         = "backup"            // replaced key material
 	SandboxesDir      = "sandboxes"         // one directory a sandbox, by id
+	TombstonesDir     = "deleted"           // one file a sandbox deleted while the gateway was down
 	HandleFile        = "handle.json"       // the sandbox's durable record
 	LaunchFile        = "launch.json"       // what its supervisor was started with
 	TokenFile         = "token"             // its supervisor's token for the gateway
 	SupervisorLock    = "supervisor.lock"   // flock held by the supervisor for life
-	TombstoneFile     = "deleted"           // deleted while the gateway was down
 	WorkspaceDir      = "workspace"         // the sandbox's /sandbox
 	LogDir            = "log"               // the sandbox's logs
 	AgentLogFile      = "agent.log"         // log/, size-rotated
@@ -177,6 +177,10 @@ func (g Gateway) Registration() string {
 
 // Sandboxes is the directory that holds one directory a sandbox.
 func (g Gateway) Sandboxes() string { return g.File(SandboxesDir) }
+
+// Tombstone marks a sandbox that was deleted while the gateway was down. It is
+// outside of the sandbox's directory, so that it can be there before that goes.
+func (g Gateway) Tombstone(id string) string { return filepath.Join(g.File(TombstonesDir), id) }
 
 // Sandbox returns the paths of one sandbox by its id.
 func (g Gateway) Sandbox(id string) Sandbox {

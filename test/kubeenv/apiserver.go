@@ -23,8 +23,9 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file=sa.key", "--service-account-signing-key-file=sa.key",
 		"--service-cluster-ip-range=10.0.0.0/24",
-		// A loopback address is no valid endpoint of the service "kubernetes".
-		"--endpoint-reconciler-type=none",
+		// Said because it is otherwise the default route's, which not every machine
+		// has; and a loopback address is no valid endpoint of service "kubernetes".
+		"--advertise-address=127.0.0.1", "--endpoint-reconciler-type=none",
 		"--allow-privileged", "--profiling=false", "--enable-priority-and-fairness=false",
 	}
 	if !c.options.controllers {

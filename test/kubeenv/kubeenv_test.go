@@ -1,8 +1,10 @@
 package kubeenv_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"net"
 	"os"
 	"runtime"
@@ -86,6 +88,22 @@ func TestServiceAccountMayDoWhatItsRulesSay(t *testing.T) {
 	}
 	if out, err := as(t, c, bare, "get", "secret", "one"); err == nil || !strings.Contains(out, "(Forbidden)") {
 		t.Errorf("without rules: %v: %s", err, out)
+	}
+}
+
+// The authorizer learns of a grant a moment after it was stored.
+func TestGrantHoldsAtOnce(t *testing.T) {
+	c := cluster.Get(t)
+	ns := c.NewNamespace(t)
+	for i := range 10 {
+		name := fmt.Sprint("account-", i)
+		c.ServiceAccount(t, ns, name)
+		c.GrantCluster(t, ns, name, kubeenv.Rule{Resources: []string{"nodes"}, Verbs: []string{"list"}})
+		answer := c.Must(t, "POST", "/apis/authorization.k8s.io/v1/subjectaccessreviews", map[string]any{"spec": map[string]any{
+			"user": "system:serviceaccount:" + ns + ":" + name, "resourceAttributes": map[string]any{"resource": "nodes", "verb": "list"}}})
+		if !bytes.Contains(answer, []byte(`"allowed":true`)) {
+			t.Fatalf("%s: %s", name, answer)
+		}
 	}
 }
 

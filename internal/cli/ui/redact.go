@@ -19,8 +19,9 @@ var secretPatterns = []*regexp.Regexp{
 	regexp.MustCompile(`(\b)(?:nvapi-|sk-|sk_|ghp_|xox[abp]-|AIza)[A-Za-z0-9_-]{8,}`),
 	// an age identity
 	regexp.MustCompile(`(\b)AGE-SECRET-KEY-1[A-Z0-9]+`),
-	// NAME=value where the name says what it is
-	regexp.MustCompile(`(?i)(\b[A-Z0-9_]*(?:api_?key|secret|password|passwd)[A-Z0-9_]*\s*[=:]\s*)[^\s"',;]{4,}`),
+	// NAME=value and "name": "value" where the name says what it is; not after a
+	// colon and a space, which is how an error names its cause
+	regexp.MustCompile(`(?i)(\b[A-Z0-9_]*(?:api_?key|secret|password|passwd)[A-Z0-9_]*(?:\s*=\s*["']?|["']\s*:\s*["']?|:))[^\s"',;]{4,}`),
 }
 
 // Redact replaces what looks like a secret: user info in URLs, dashboard tokens,

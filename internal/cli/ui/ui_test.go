@@ -85,18 +85,21 @@ func TestNewStreamsOnATerminal(t *testing.T) {
 
 func TestRedact(t *testing.T) {
 	for in, want := range map[string]string{
-		"see https://user:pw@host/x":            "see https://REDACTED@host/x",
-		"http://127.0.0.1:1/#token=abc&x=1":     "http://127.0.0.1:1/#token=REDACTED&x=1",
-		"http://h/?TOKEN=abc":                   "http://h/?TOKEN=REDACTED",
-		"Authorization: Bearer abcdefgh.ijk":    "Authorization: Bearer REDACTED",
-		"key nvapi-abcdefghijkl is bad":         "key REDACTED is bad",
-		"sk-proj-abcdefghijkl":                  "REDACTED",
-		"OPENAI_API_KEY=whatever":               "OPENAI_API_KEY=REDACTED",
-		"AGE-SECRET-KEY-1ABCDEF":                "REDACTED",
-		"sandbox task-force is ready":           "sandbox task-force is ready",
-		"set OPENAI_API_KEY or name a variable": "set OPENAI_API_KEY or name a variable",
-		"https://127.0.0.1:17670 answers":       "https://127.0.0.1:17670 answers",
-		"--credential-env OPENAI_API_KEY":       "--credential-env OPENAI_API_KEY",
+		"see https://user:pw@host/x":                 "see https://REDACTED@host/x",
+		"http://127.0.0.1:1/#token=abc&x=1":          "http://127.0.0.1:1/#token=REDACTED&x=1",
+		"http://h/?TOKEN=abc":                        "http://h/?TOKEN=REDACTED",
+		"Authorization: Bearer abcdefgh.ijk":         "Authorization: Bearer REDACTED",
+		"key nvapi-abcdefghijkl is bad":              "key REDACTED is bad",
+		"sk-proj-abcdefghijkl":                       "REDACTED",
+		"OPENAI_API_KEY=whatever":                    "OPENAI_API_KEY=REDACTED",
+		"AGE-SECRET-KEY-1ABCDEF":                     "REDACTED",
+		`{"password": "hunter2"}`:                    `{"password": "REDACTED"}`,
+		"PASSWORD:hunter2":                           "PASSWORD:REDACTED",
+		"read bootstrap secrets: connection refused": "read bootstrap secrets: connection refused",
+		"sandbox task-force is ready":                "sandbox task-force is ready",
+		"set OPENAI_API_KEY or name a variable":      "set OPENAI_API_KEY or name a variable",
+		"https://127.0.0.1:17670 answers":            "https://127.0.0.1:17670 answers",
+		"--credential-env OPENAI_API_KEY":            "--credential-env OPENAI_API_KEY",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("Redact(%q) = %q, want %q", in, got, want)

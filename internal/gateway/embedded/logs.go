@@ -19,12 +19,20 @@ const followAgain = 100 * time.Millisecond
 // follow it goes on until ctx ends, over every later rotation; the end of ctx is
 // no error.
 func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
-	path := r.cfg.Gateway.Log()
+	err := ReadLog(ctx, w, r.cfg.Gateway.Log(), lines, follow)
+	if errors.Is(err, os.ErrNotExist) {
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+	}
+	return err
+}
+
+// ReadLog writes the last lines of a log that is rotated as the daemon's is, from
+// its files; lines 0 means all. With follow it goes on until ctx ends, which is no
+// error, and waits for a log that does not exist yet.
+func ReadLog(ctx context.Context, w io.Writer, path string, lines int, follow bool) error {
 	f, err := os.Open(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist) && !follow:
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
-	case errors.Is(err, os.ErrNotExist): // it will come
+	case errors.Is(err, os.ErrNotExist) && follow: // it will come
 	case err != nil:
 		return fmt.Errorf("read log: %w", err)
 	default:

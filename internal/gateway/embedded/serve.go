@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -43,9 +44,11 @@ type ServeConfig struct {
 
 // ServerInput is what a server is started with.
 type ServerInput struct {
-	Gateway      state.Gateway
-	Driver       sandbox.Driver
-	Material     bundle.Material
+	Gateway  state.Gateway
+	Driver   sandbox.Driver
+	Material bundle.Material
+	// Certificate is the server certificate as it is on disk at the moment.
+	Certificate  func() *tls.Certificate
 	Port         int // wanted, never 0
 	PortExplicit bool
 	Version      string
@@ -126,7 +129,8 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	if err != nil {
 		return err
 	}
-	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Version: version.Version(), BuildID: build, Log: log}
+	renewed := newCertificate(g, material, log)
+	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Certificate: renewed.current, Version: version.Version(), BuildID: build, Log: log}
 	in.Port, in.PortExplicit = wantedPort(cfg, launch)
 
 	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)

@@ -42,6 +42,7 @@ type Event struct {
 	Changed bool            `json:"changed,omitempty"`  // step-ended, run-ended: something was mended
 	Elapsed int64           `json:"elapsed_ms"`         // since the run or, for steps, the step began
 	Actions []layer.Action  `json:"actions,omitempty"`  // plan
+	Wishes  []string        `json:"wishes,omitempty"`   // plan: what is wanted otherwise than it is recorded
 	Results []health.Result `json:"results,omitempty"`  // summary
 	Reason  string          `json:"reason,omitempty"`   // advisory id when not ok
 	Hints   []string        `json:"commands,omitempty"` // runnable next commands when not ok

@@ -26,7 +26,7 @@ const (
 
 // Line is one line.
 type Line struct {
-	// Seq grows by one from line to line. It begins at the microsecond the log was
+	// Seq grows by one from line to line. It begins at the nanosecond the log was
 	// opened, so that the lines of a supervisor that was started again follow.
 	Seq     uint64
 	At      time.Time
@@ -50,7 +50,7 @@ type Log struct {
 // Open makes a log whose agent lines also go to file, which may be nil.
 func Open(file io.Writer) *Log {
 	now := time.Now()
-	return &Log{seq: uint64(now.UnixMicro()), more: make(chan struct{}), file: file, clock: time.Now}
+	return &Log{seq: uint64(now.UnixNano()), more: make(chan struct{}), file: file, clock: time.Now}
 }
 
 // Add keeps one line. It never fails: a file that cannot be written is told of

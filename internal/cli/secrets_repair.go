@@ -1,0 +1,273 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"creel/internal/bundle"
+	"creel/internal/cli/ui"
+	"creel/internal/desired"
+	"creel/internal/health"
+	"creel/internal/layer"
+)
+
+type repairOptions struct {
+	placeFlags
+	plan, replace, yes, json bool
+	// attach replaces the client files of a registration even when it cannot be
+	// shown that it is of this gateway.
+	attach bool
+	// rotate renews what is expiring, or with all every leaf.
+	rotate, all bool
+}
+
+// SecretsRepairDocument is what `creel gateway secrets repair --json` prints.
+type SecretsRepairDocument struct {
+	Verdict       health.Summary      `json:"verdict"`
+	Gateway       string              `json:"gateway"`
+	Place         string              `json:"place"`
+	NotApplicable string              `json:"not_applicable"`
+	Planned       bool                `json:"planned"`
+	Repaired      bool                `json:"repaired"`
+	Written       []string            `json:"written"`
+	Rolled        bool                `json:"rolled"`
+	Plan          []SecretsStepDetail `json:"plan"`
+	Remaining     []string            `json:"remaining"`
+	Hints         []string            `json:"hints"`
+}
+
+func (a *app) secretsRepair() *cobra.Command {
+	var o repairOptions
+	cmd := &cobra.Command{
+		Use:   "repair",
+		Short: "Make what is missing or broken again",
+		Long: `Issue again what is missing or broken, and only that. What may be in use is only
+replaced with --replace; the old values are kept in a backup, and a gateway in a
+cluster is rolled so that it takes the new ones. What could not be read is unknown
+and is never repaired (exit code 4); where there is no gateway yet nothing is done.`,
+		Example: "  creel gateway secrets repair --plan\n  creel gateway secrets repair --replace --yes\n" +
+			"  creel gateway secrets repair --context NAME --namespace openshell",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.repairSecrets(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.plan, "plan", false, "only say what would be done")
+	f.BoolVar(&o.replace, "replace", false, "also replace what may be in use")
+	f.BoolVar(&o.attach, "attach", false, "give OpenShell clients of this machine the cluster's client certificate, whatever they have now")
+	yesFlag(cmd, &o.yes)
+	jsonFlag(cmd, &o.json)
+	o.placeFlags.add(cmd)
+	return cmd
+}
+
+func (a *app) secretsRotate() *cobra.Command {
+	o := repairOptions{rotate: true}
+	cmd := &cobra.Command{
+		Use:   "rotate",
+		Short: "Renew certificates before they expire",
+		Long: `Renew the certificates of which less than a third of the life is left, or with --all
+every one that can be renewed. The authority stays, so that connected clients go on
+and their certificates remain good; the gateway takes its new certificate without
+being restarted. Sets that keep no authority's key cannot be renewed like this: their
+certificates only change all together, with "creel gateway secrets repair --replace".`,
+		Example: "  creel gateway secrets rotate --plan\n  creel gateway secrets rotate --all",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.repairSecrets(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.BoolVar(&o.plan, "plan", false, "only say what would be done")
+	f.BoolVar(&o.all, "all", false, "also renew what is not expiring yet")
+	yesFlag(cmd, &o.yes)
+	jsonFlag(cmd, &o.json)
+	o.placeFlags.add(cmd)
+	return cmd
+}
+
+func (o repairOptions) renewal() bundle.Renewal {
+	switch {
+	case o.all:
+		return bundle.RenewAll
+	case o.rotate:
+		return bundle.RenewExpiring
+	}
+	return bundle.RenewNothing
+}
+
+func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
+	ctx := cmd.Context()
+	place, err := o.place(a)
+	if err != nil {
+		return err
+	}
+	// A cluster has its own way to keep two writers apart.
+	if !o.plan && place.Kind == PlaceRuntime {
+		l, _, err := a.lock(cmd)
+		if err != nil {
+			return err
+		}
+		defer unlock(l, &err)
+	}
+	found, err := a.surveySecrets(ctx, place)
+	if err != nil {
+		return err
+	}
+	plan := bundle.MakeRenewal(found.report, o.renewal())
+	doc := SecretsRepairDocument{Gateway: place.Gateway, Place: place.String(), NotApplicable: found.notApplicable, Planned: o.plan,
+		Written: []string{}, Plan: steps(plan), Remaining: []string{}, Hints: []string{}}
+	if o.plan || !plan.NeedsRepair {
+		var problem error
+		if !o.plan && o.attach && found.notApplicable == "" {
+			doc.Hints, problem = a.attachCluster(ctx, o, place, found)
+		}
+		return errors.Join(problem, a.finishRepair(o, place, doc, found.report))
+	}
+	a.sayPlan(plan)
+	if o.replace && len(plan.Consent()) > 0 {
+		if err := a.confirm(ctx, "Replace what may be in use?", o.yes); err != nil {
+			return err
+		}
+	}
+	out, err := bundle.Repair(ctx, found.target, time.Now(), bundle.RepairOptions{Replace: o.replace, Renew: o.renewal(),
+		Progress: func(m string) { a.Streams.Say("%s", m) }})
+	doc.Repaired, doc.Written, doc.Rolled, doc.NotApplicable = out.Repaired, orEmpty(out.Written), out.Rolled, out.NotApplicable
+	after := out.After
+	switch {
+	case len(out.Written) > 0:
+		hints, problem := a.afterRepair(ctx, o, place, found, out)
+		doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
+	case isUnknown(after):
+		after = out.Before // nothing was written: it is as it was
+	}
+	if err != nil {
+		a.Streams.Problem(explain(err))
+	}
+	finish := a.finishRepair(o, place, doc, after)
+	if err != nil && finish == nil {
+		return exitCode(ExitFailed)
+	}
+	return finish
+}
+
+// afterRepair tells those who have copies of what was written, and says what is
+// left to the user.
+func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before survey, out bundle.Outcome) (hints []string, err error) {
+	if p.Kind == PlaceRuntime {
+		if !out.OnlyRenewed() {
+			return append(hints, p.command("creel gateway restart"), p.command("creel onboard")), a.attach(ctx, p.Gateway)
+		}
+		return append(hints, p.command("creel status")), a.attach(ctx, p.Gateway)
+	}
+	if out.Rolled {
+		a.Streams.Say("the gateway starts again with %s", strings.Join(out.Replaced, ", "))
+	}
+	hints, err = a.attachCluster(ctx, o, p, before)
+	return append(hints, p.command("creel gateway secrets inspect")), err
+}
+
+// attachCluster attaches the registration of a cluster's gateway again: its client
+// certificate may be another one now.
+func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, before survey) (hints []string, err error) {
+	want, now, err := bundle.Survey(ctx, before.target)
+	if err != nil {
+		return nil, fmt.Errorf("attach the registration again: %w", err)
+	}
+	files, err := bundle.OpenClient(now, want)
+	if err != nil {
+		return nil, nil // it is not good yet, which is said elsewhere
+	}
+	belongs := func(certificate []byte) bool { return bundle.Belongs(before.snapshot, before.want, certificate) }
+	switch what, err := a.AttachRegistration(p.Gateway, files, belongs, o.attach); {
+	case err != nil && !o.attach:
+		a.Streams.Problem(explain(err)) // the secrets are good all the same
+	case err != nil:
+		return nil, err
+	case what == "attached":
+		a.Streams.Say("OpenShell clients of this machine have the new client certificate of gateway %s", p.Gateway)
+	case what == "not-proven":
+		a.Streams.Say("OpenShell clients of this machine know a gateway %s with a certificate that cannot be shown to be of this cluster; it was left alone", p.Gateway)
+		hints = append(hints, p.command("creel gateway secrets repair --attach"))
+	case what == "not-registered" && o.attach:
+		a.Streams.Say("OpenShell clients of this machine do not know a gateway %s", p.Gateway)
+	}
+	return hints, nil
+}
+
+// attach brings the registration for OpenShell clients up to date, if there is
+// one of ours. It is the registration's own layer that does it.
+func (a *app) attach(ctx context.Context, gatewayName string) (err error) {
+	stack, err := a.Layers(ctx, desired.New(gatewayName), Scope{Only: []layer.ID{layer.Registration}})
+	if err != nil {
+		return err
+	}
+	if stack.Close != nil {
+		defer func() { err = errors.Join(err, stack.Close()) }()
+	}
+	for _, l := range stack.Layers {
+		found := l.Inspect(ctx)
+		if found.Verdict != health.Failed || found.Absent {
+			continue // nobody registered it, or it is as it should be
+		}
+		for _, do := range l.Plan(ctx, found) {
+			if err := l.Mend(ctx, do, func(m string) { a.Streams.Say("%s", m) }); err != nil {
+				return fmt.Errorf("attach the registration again: %w", err)
+			}
+			a.Streams.Say("the registration for OpenShell clients has the new certificate")
+		}
+	}
+	return nil
+}
+
+func isUnknown(r bundle.Report) bool { return len(r.Findings) == 0 }
+
+func (a *app) sayPlan(p bundle.Plan) {
+	for _, s := range p.Steps {
+		a.Streams.Say("  %s %s", a.Streams.ErrTerminal.Glyph(ui.MarkInfo), s.Title)
+		for _, d := range s.Disturbs {
+			a.Streams.Say("      disturbs %s", d)
+		}
+	}
+}
+
+// finishRepair prints how the set is after a repair, or what a repair would do.
+func (a *app) finishRepair(o repairOptions, p Place, doc SecretsRepairDocument, after bundle.Report) error {
+	doc.Verdict = health.SummaryUnknown
+	if !isUnknown(after) {
+		doc.Verdict = health.Summarize([]health.Result{{Verdict: after.Verdict(), Caveats: after.Caveats}})
+	}
+	for _, f := range after.Bad() {
+		doc.Remaining = append(doc.Remaining, f.String())
+	}
+	code := asError(ofSummary(doc.Verdict))
+	if doc.NotApplicable != "" {
+		code = nil // there is nothing to repair
+	}
+	if o.json {
+		return errors.Join(a.Streams.JSON(doc), code)
+	}
+	switch {
+	case doc.NotApplicable != "":
+		a.Streams.Print("%s; nothing was touched", doc.NotApplicable)
+	case len(doc.Plan) == 0 && !doc.Repaired:
+		a.Streams.Print("%s; nothing to do", after)
+	case o.plan:
+		table := ui.Table{Indent: "  "}
+		for _, s := range doc.Plan {
+			consent := ""
+			if s.NeedsConsent {
+				consent = "needs --replace"
+			}
+			table.Row(s.Title, consent, strings.Join(s.Disturbs, "; "))
+		}
+		a.Streams.Print("would do:")
+		a.writeTable(&table)
+	default:
+		a.Streams.Print("%s", after)
+		a.Streams.Next(doc.Hints...)
+	}
+	return code
+}
