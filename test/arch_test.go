@@ -95,7 +95,7 @@ var rules = []rule{
 		reason: "a verdict and a table of advisories do no I/O",
 	},
 	{
-		from: []string{"creel/internal/bundle", "creel/internal/policy", "creel/internal/dashboard", "creel/internal/sandbox"},
+		from: []string{"creel/internal/bundle", "creel/internal/bundle/script", "creel/internal/policy", "creel/internal/dashboard", "creel/internal/sandbox"},
 		not: []string{"os", "net/http", "os/exec", "syscall", "golang.org/x/sys/...", "google.golang.org/grpc/...", "k8s.io/...", "github.com/moby/...",
 			"creel/internal/state", "creel/internal/host"},
 		reason: "pure packages decide; others act",
@@ -104,7 +104,7 @@ var rules = []rule{
 		from: []string{"creel/internal/cli/...", "creel/internal/onboard/...", "creel/internal/layer", "creel/internal/desired"},
 		not: []string{"creel/internal/gateway/...", "creel/internal/server/...", "creel/internal/sandbox/...", "creel/internal/supervisor/...",
 			"creel/internal/bundle/...", "creel/internal/app", "creel/api/..."},
-		but:    []string{"creel/internal/gateway", "creel/internal/sandbox", "creel/internal/bundle"},
+		but:    []string{"creel/internal/gateway", "creel/internal/sandbox", "creel/internal/bundle", "creel/internal/bundle/script"},
 		reason: "commands and layers see contracts, never a concrete runtime, driver or store",
 	},
 	{
@@ -210,6 +210,7 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/advisory", "net"},
 		{"creel/internal/policy", "os"},
 		{"creel/internal/bundle", "creel/internal/state"},
+		{"creel/internal/bundle/script", "os/exec"},
 		{"creel/internal/cli", "creel/internal/gateway/embedded"},
 		{"creel/internal/cli/ui", "creel/internal/server"},
 		{"creel/internal/layer", "creel/internal/bundle/dirstore"},

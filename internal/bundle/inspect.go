@@ -64,8 +64,8 @@ func (in *inspection) handshake(f Finding, m member, s Secret) Finding {
 		return f.as(Incomplete, true, "it lacks %s", keyHandshake)
 	}
 	value := bytes.TrimSpace(s.Data[keyHandshake])
-	if raw, err := hex.DecodeString(string(value)); err != nil || len(raw) != handshakeBytes {
-		return f.as(Mismatched, false, "it is not %d hexadecimal characters", 2*handshakeBytes)
+	if raw, err := hex.DecodeString(string(value)); err != nil || len(raw) != HandshakeBytes {
+		return f.as(Mismatched, false, "it is not %d hexadecimal characters", 2*HandshakeBytes)
 	}
 	return f.as(OK, false, "")
 }

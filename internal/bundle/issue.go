@@ -7,7 +7,6 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/x509"
-	"crypto/x509/pkix"
 	"encoding/hex"
 	"encoding/pem"
 	"errors"
@@ -19,17 +18,7 @@ import (
 	"time"
 )
 
-const (
-	handshakeBytes = 32
-	clientRole     = "openshell-user"
-
-	day             = 24 * time.Hour
-	authorityLife   = 3650 * day
-	leafLife        = 365 * day
-	generation1Life = 3650 * day
-	backdating      = 10 * time.Minute // a verifier's clock may be behind ours
-	serialBytes     = 16               // RFC 5280 allows 20
-)
+const serialBytes = 16 // RFC 5280 allows 20
 
 // Issue makes the members of a plan. A CA is made only when the plan says so;
 // otherwise the one in current, with its key, issues the leaves. rand is read
@@ -79,7 +68,7 @@ type issuer struct {
 func (is *issuer) issue(m member, step Step, current Secret) (map[string][]byte, error) {
 	switch m.role {
 	case roleHandshake:
-		b := make([]byte, handshakeBytes)
+		b := make([]byte, HandshakeBytes)
 		if _, err := io.ReadFull(is.rand, b); err != nil {
 			return nil, fmt.Errorf("read random bytes: %w", err)
 		}
@@ -128,13 +117,6 @@ func (is *issuer) prepareAuthority(p Plan, current Snapshot) error {
 	return is.newAuthority(nil)
 }
 
-func authoritySubject(g Generation) pkix.Name {
-	if g == Generation1 {
-		return pkix.Name{CommonName: "openshell-client-ca"}
-	}
-	return pkix.Name{Organization: []string{"openshell"}, CommonName: "openshell-ca"}
-}
-
 // newAuthority makes a CA certificate, of a key that is kept or of a new one.
 func (is *issuer) newAuthority(key crypto.Signer) error {
 	if key == nil {
@@ -143,7 +125,7 @@ func (is *issuer) newAuthority(key crypto.Signer) error {
 			return fmt.Errorf("generate key: %w", err)
 		}
 	}
-	template, err := is.template(authoritySubject(is.want.Generation), authorityLife)
+	template, err := is.template(is.want.profile(roleCA))
 	if err != nil {
 		return err
 	}
@@ -157,15 +139,15 @@ func (is *issuer) newAuthority(key crypto.Signer) error {
 	return err
 }
 
-func (is *issuer) template(subject pkix.Name, life time.Duration) (*x509.Certificate, error) {
+func (is *issuer) template(p Profile) (*x509.Certificate, error) {
 	serial := make([]byte, serialBytes)
 	if _, err := io.ReadFull(is.rand, serial); err != nil {
 		return nil, fmt.Errorf("read random bytes: %w", err)
 	}
 	serial[0] = serial[0]&0x7f | 0x40 // positive and never zero
-	begin := is.now.UTC().Truncate(time.Second).Add(-backdating)
-	return &x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial), Subject: subject,
-		NotBefore: begin, NotAfter: begin.Add(life)}, nil
+	begin := is.now.UTC().Truncate(time.Second).Add(-Backdating)
+	return &x509.Certificate{SerialNumber: new(big.Int).SetBytes(serial), Subject: p.Subject,
+		NotBefore: begin, NotAfter: begin.Add(p.Life)}, nil
 }
 
 // sign returns the certificate parsed and as PEM.
@@ -182,37 +164,19 @@ func (is *issuer) sign(template, parent *x509.Certificate, public any, key crypt
 }
 
 func (is *issuer) leaf(m member) (map[string][]byte, error) {
-	generation1 := is.want.Generation == Generation1
-	life := leafLife
-	if generation1 {
-		life = generation1Life
-	}
-	subject := pkix.Name{CommonName: "openshell-client"}
-	if !generation1 {
-		subject.OrganizationalUnit = []string{clientRole}
-	}
-	if m.role == roleServer {
-		subject = pkix.Name{CommonName: "openshell-server"}
-		if generation1 {
-			_, in := is.want.service()
-			subject.CommonName = in + ".svc.cluster.local"
-		}
-	}
-	template, err := is.template(subject, life)
+	profile := is.want.profile(m.role)
+	template, err := is.template(profile)
 	if err != nil {
 		return nil, err
 	}
 	template.BasicConstraintsValid = true
 	template.KeyUsage = x509.KeyUsageDigitalSignature
-	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
-	if m.role == roleServer {
-		template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-		for _, name := range is.want.serverNames() {
-			if ip, err := netip.ParseAddr(name); err == nil {
-				template.IPAddresses = append(template.IPAddresses, ip.AsSlice())
-			} else {
-				template.DNSNames = append(template.DNSNames, name)
-			}
+	template.ExtKeyUsage = []x509.ExtKeyUsage{profile.Usage}
+	for _, name := range profile.Names {
+		if ip, err := netip.ParseAddr(name); err == nil {
+			template.IPAddresses = append(template.IPAddresses, ip.AsSlice())
+		} else {
+			template.DNSNames = append(template.DNSNames, name)
 		}
 	}
 	key, err := ecdsa.GenerateKey(elliptic.P256(), is.rand)
@@ -220,7 +184,7 @@ func (is *issuer) leaf(m member) (map[string][]byte, error) {
 		return nil, fmt.Errorf("generate key: %w", err)
 	}
 	parent, signer := is.ca, is.caKey
-	if generation1 && m.role == roleServer {
+	if profile.SelfSigned {
 		parent, signer = template, crypto.Signer(key)
 	}
 	// A leaf that outlives its CA would be refused while it looks valid.

@@ -79,11 +79,19 @@ func MakeRenewal(r Report, renew Renewal) Plan {
 // generation 1, the directory for generation 2. Names are trimmed; empty,
 // repeated and unknown ones are dropped; their order is kept.
 func PlanMissing(generation Generation, names []string) Plan {
-	layout := Requirements{Generation: generation}.layout()
-	r := Report{Generation: generation, Layout: layout, CAKey: keepsCAKey(generation, layout)}
+	return PlanMissingOf(Requirements{Generation: generation}, names)
+}
+
+// PlanMissingOf is PlanMissing for a gateway whose layout and stored names are
+// known.
+func PlanMissingOf(want Requirements, names []string) Plan {
+	r := Report{Generation: want.Generation, Layout: want.layout(), CAKey: keepsCAKey(want.Generation, want.layout())}
+	known := want.members()
+	for _, m := range known {
+		r.Findings = append(r.Findings, Finding{Member: m.name, Name: m.stored, Class: OK})
+	}
 	need := map[string]Finding{}
 	missing := []string{}
-	known := members(generation, layout)
 	for _, name := range names {
 		name = strings.TrimSpace(name)
 		i := slices.IndexFunc(known, func(m member) bool { return m.stored == name })
@@ -93,7 +101,7 @@ func PlanMissing(generation Generation, names []string) Plan {
 		missing = append(missing, name)
 		need[known[i].name] = Finding{Member: known[i].name, Name: name, Class: Absent, Automatic: true}
 	}
-	p := planSteps(generation, layout, r, need)
+	p := planSteps(r.Generation, r.Layout, r, need)
 	p.Missing = missing
 	return p
 }
@@ -114,9 +122,7 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 			continue
 		}
 		if !needed {
-			if f = r.Find(m.name); f.Member == "" {
-				f = Finding{Member: m.name, Name: m.stored, Class: OK}
-			}
+			f = r.Find(m.name)
 		}
 		s := Step{Member: m.name, Name: f.Name, Class: f.Class, Coupled: !needed, KeepsKey: f.KeepsKey && needed,
 			Recreate: f.WrongType}

@@ -1,6 +1,7 @@
 package bundle
 
 import (
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -210,4 +211,19 @@ func TestPlanProperties(t *testing.T) {
 
 func order(want Requirements, s Step) int {
 	return slices.IndexFunc(want.members(), func(m member) bool { return m.name == s.Member })
+}
+
+func TestPlanMissingOfARenamedGateway(t *testing.T) {
+	want := Requirements{Generation: Generation2, Layout: Kubernetes, Names: map[string]string{Client: "tls-b", JWT: "keys"}, Without: []string{JWT}}
+	p := PlanMissingOf(want, []string{" tls-b", "openshell-client-tls", "keys", "", "tls-b"})
+	var steps []string
+	for _, s := range p.Steps {
+		steps = append(steps, fmt.Sprintf("%s %s %s %v %v", s.Member, s.Name, s.Class, s.Coupled, s.Consent))
+	}
+	if diff := cmp.Diff([]string{"server openshell-server-tls ok true false", "client tls-b absent false false"}, steps); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"tls-b"}, p.Missing); diff != "" || p.Layout != Kubernetes || !p.NeedsRepair {
+		t.Errorf("%+v\n%s", p, diff)
+	}
 }

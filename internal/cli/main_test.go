@@ -200,7 +200,7 @@ func TestLookingWritesNothing(t *testing.T) {
 	before := fingerprint(t, filepath.Dir(p.home))
 	for _, args := range [][]string{{"status"}, {"status", "--json"}, {"doctor"}, {"list"}, {"logs"}, {"dashboard"}, {"plan"},
 		{"onboard", "--plan", "--restart", "never"}, {"onboard"}, {"gateway", "status"}, {"gateway", "logs"},
-		{"gateway", "secrets", "inspect"}, {"gateway", "secrets", "repair", "--plan"}, {"inference", "get"}, {"uninstall", "--plan"}} {
+		{"gateway", "secrets", "inspect"}, {"gateway", "secrets", "repair", "--plan"}, {"gateway", "secrets", "script"}, {"inference", "get"}, {"uninstall", "--plan"}} {
 		p.must(ExitOK, args...)
 		if after := fingerprint(t, filepath.Dir(p.home)); after != before {
 			t.Fatalf("creel %s changed the state", strings.Join(args, " "))

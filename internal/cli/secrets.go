@@ -31,7 +31,7 @@ with --container, in the cluster inside that container.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.secretsInspect(), a.secretsRepair(), a.secretsRotate())
+	cmd.AddCommand(a.secretsInspect(), a.secretsRepair(), a.secretsRotate(), a.secretsScript())
 	return cmd
 }
 
