@@ -93,4 +93,9 @@ var secrets = []Advisory{
 		Reason:   "Secrets that were in use were replaced, and the gateway goes on with the old ones until it starts again.",
 		Commands: []string{inspectSecrets, "creel gateway restart"},
 	},
+	{
+		ID: "secrets-not-rotated", Severity: Error, Layer: "secrets", Title: "Bootstrap secrets were not rotated",
+		Reason:   "Only a set that is good can be renewed without breaking anybody.",
+		Commands: []string{inspectSecrets, planSecrets},
+	},
 }

@@ -157,11 +157,26 @@ func (in *inspection) chain(m member, s Secret, chain []*x509.Certificate) (Clas
 		if f := judgeAuthority(own[0], in.now); !f.Class.Good() {
 			return f.Class, false, "its CA: " + f.Detail
 		}
-		if len(in.authority.certs) > 0 && !slices.ContainsFunc(own, in.authority.certs[0].Equal) {
+		if !in.trusts(m, own) {
 			return Mismatched, false, fmt.Sprintf("its %s is not the CA of %s", keyCACert, in.authority.finding.Name)
 		}
 	}
 	return in.authority.verify(chain)
+}
+
+// trusts reports whether the CAs beside a leaf are those that its owner meets. A
+// bundle may hold others too, as it does while a set is rotated.
+func (in *inspection) trusts(m member, own []*x509.Certificate) bool {
+	if len(in.authority.certs) == 0 {
+		return true // there is nothing to compare with
+	}
+	server, _ := in.want.leafMembers()
+	if m.role == roleClient && in.want.Generation == Generation2 {
+		if leaf, err := parseCertificates(in.snapshot.Secrets[server.stored].Data[keyTLSCert]); err == nil {
+			return slices.ContainsFunc(own, func(ca *x509.Certificate) bool { return leaf[0].CheckSignatureFrom(ca) == nil })
+		}
+	}
+	return slices.ContainsFunc(own, in.authority.certs[0].Equal)
 }
 
 // usageFault says why a certificate may not be used in a role.

@@ -42,6 +42,9 @@ type Requirements struct {
 	// Without lists members that this gateway does not mount: the handshake or the
 	// token key. Certificates and their CA only make sense together.
 	Without []string
+	// Further names secrets that are no members and are loaded along: those that a
+	// rotation keeps between its two steps.
+	Further []string
 	// Service and Namespace are what the gateway is reached under in its cluster;
 	// "openshell" when empty.
 	Service, Namespace string
@@ -155,13 +158,13 @@ func (r Requirements) members() []member {
 func keepsCAKey(g Generation, l Layout) bool { return g == Generation2 && l == Directory }
 
 // Stored are the names that the set's members are stored under, in the fixed
-// order of the set.
+// order of the set, and then the further ones.
 func (r Requirements) Stored() []string {
 	var names []string
 	for _, m := range r.members() {
 		names = append(names, m.stored)
 	}
-	return names
+	return append(names, r.Further...)
 }
 
 const defaultService = "openshell" // and its namespace

@@ -65,29 +65,6 @@ and is never repaired (exit code 4); where there is no gateway yet nothing is do
 	return cmd
 }
 
-func (a *app) secretsRotate() *cobra.Command {
-	o := repairOptions{rotate: true}
-	cmd := &cobra.Command{
-		Use:   "rotate",
-		Short: "Renew certificates before they expire",
-		Long: `Renew the certificates of which less than a third of the life is left, or with --all
-every one that can be renewed. The authority stays, so that connected clients go on
-and their certificates remain good; the gateway takes its new certificate without
-being restarted. Sets that keep no authority's key cannot be renewed like this: their
-certificates only change all together, with "creel gateway secrets repair --replace".`,
-		Example: "  creel gateway secrets rotate --plan\n  creel gateway secrets rotate --all",
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.repairSecrets(cmd, o) },
-	}
-	f := cmd.Flags()
-	f.BoolVar(&o.plan, "plan", false, "only say what would be done")
-	f.BoolVar(&o.all, "all", false, "also renew what is not expiring yet")
-	yesFlag(cmd, &o.yes)
-	jsonFlag(cmd, &o.json)
-	o.placeFlags.add(cmd)
-	return cmd
-}
-
 func (o repairOptions) renewal() bundle.Renewal {
 	switch {
 	case o.all:
@@ -116,6 +93,9 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	if err != nil {
 		return err
 	}
+	if o.rotate && place.Kind != PlaceRuntime && found.notApplicable == "" {
+		return a.rotateCluster(ctx, o, place, found)
+	}
 	plan := bundle.MakeRenewal(found.report, o.renewal())
 	doc := SecretsRepairDocument{Gateway: place.Gateway, Place: place.String(), NotApplicable: found.notApplicable, Planned: o.plan,
 		Written: []string{}, Plan: steps(plan), Remaining: []string{}, Hints: []string{}}
@@ -126,7 +106,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 		}
 		return errors.Join(problem, a.finishRepair(o, place, doc, found.report))
 	}
-	a.sayPlan(plan)
+	a.saySteps(doc.Plan)
 	if o.replace && len(plan.Consent()) > 0 {
 		if err := a.confirm(ctx, "Replace what may be in use?", o.yes); err != nil {
 			return err
@@ -224,8 +204,8 @@ func (a *app) attach(ctx context.Context, gatewayName string) (err error) {
 
 func isUnknown(r bundle.Report) bool { return len(r.Findings) == 0 }
 
-func (a *app) sayPlan(p bundle.Plan) {
-	for _, s := range p.Steps {
+func (a *app) saySteps(steps []SecretsStepDetail) {
+	for _, s := range steps {
 		a.Streams.Say("  %s %s", a.Streams.ErrTerminal.Glyph(ui.MarkInfo), s.Title)
 		for _, d := range s.Disturbs {
 			a.Streams.Say("      disturbs %s", d)

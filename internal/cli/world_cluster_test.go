@@ -10,8 +10,8 @@ import (
 	"creel/internal/bundle"
 )
 
-// worldCluster is a cluster with one gateway of generation 1, in namespace
-// openshell.
+// worldCluster is a cluster with one gateway of generation 1 in namespace
+// openshell, and one of generation 2 in namespace second.
 type worldCluster struct {
 	w     *world
 	place Place
@@ -20,6 +20,10 @@ type worldCluster struct {
 func (c worldCluster) Requirements(context.Context) (bundle.Requirements, error) {
 	if _, err := os.Stat(filepath.Join(filepath.Dir(c.w.path), "cluster-unreachable")); err == nil {
 		return bundle.Requirements{}, errors.New("connection refused")
+	}
+	if c.place.Namespace == "second" {
+		return bundle.Requirements{Generation: bundle.Generation2, Layout: bundle.Kubernetes, Namespace: "second",
+			Names: map[string]string{bundle.Server: "second-server", bundle.Client: "second-client", bundle.JWT: "second-jwt-keys"}}, nil
 	}
 	if c.place.Namespace != "openshell" {
 		return bundle.Requirements{}, fmt.Errorf("namespace %s does not exist: %w", c.place.Namespace, bundle.ErrNotApplicable)

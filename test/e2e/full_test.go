@@ -108,6 +108,7 @@ func TestE2E(t *testing.T) {
 	t.Run("browser", testBrowser)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
+	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("busy", testBusy)

@@ -44,7 +44,7 @@ func build(m *testing.M) int {
 			return 1
 		}
 	}
-	return m.Run()
+	return clusters.Run(m)
 }
 
 // home is one user's Creel: a CREEL_HOME of its own.
