@@ -239,7 +239,7 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	out.Written = []string{}
 	want, err := target.Requirements(ctx)
 	if err != nil {
-		return out, unknown("read bootstrap secrets", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets", err)
 	}
 	want, ok := Rotating(want)
 	if !ok {
@@ -247,7 +247,7 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	}
 	snapshot, err := target.Load(ctx, want)
 	if err != nil {
-		return out, unknown("read bootstrap secrets", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets", err)
 	}
 	out.After = Inspect(snapshot, want, now)
 	if out.Rotation, err = PlanRotation(snapshot, want, now, all, rand.Reader); err != nil {
@@ -257,13 +257,16 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 		return out, nil
 	}
 	if err := target.Apply(ctx, out.Rotation.Write, snapshot); err != nil {
-		return out, advisory.New("secrets-write", "write bootstrap secrets", err)
+		if errors.Is(err, ErrChanged) {
+			return out, advisory.New("secrets-changed", "write bootstrap secrets", err)
+		}
+		return out, explained("secrets-write", "write bootstrap secrets", err)
 	}
 	for _, s := range out.Rotation.Write {
 		out.Written = append(out.Written, s.Name)
 	}
 	if snapshot, err = target.Load(ctx, want); err != nil {
-		return out, unknown("read bootstrap secrets after writing them", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets after writing them", err)
 	}
 	out.After = Inspect(snapshot, want, now)
 	if bad := out.After.Bad(); len(bad) > 0 {
