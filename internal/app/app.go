@@ -59,6 +59,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
 		SavedLog:       g.savedLog,
+		ClusterSecrets: clusterSecrets,
 		AttachRegistration: func(name string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
 			if _, err := g.findRoots(); err != nil {
 				return "", err

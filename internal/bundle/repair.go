@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/health"
 )
 
 // attempts is how often a repair plans again when somebody else wrote between
@@ -167,10 +168,20 @@ func (o *Outcome) roll(ctx context.Context, target Target, names ...string) (err
 		if p, ok := advisory.Of(err); ok {
 			hints = p.Hints
 		}
-		return advisory.New("secrets-not-rolled", "make the gateway start again with "+strings.Join(names, ", "), err, hints...)
+		return advisory.New(notRolled, "make the gateway start again with "+strings.Join(names, ", "), err, hints...)
 	}
+	o.After.paid()
 	return nil
 }
+
+// paid takes back what was said of a gateway that has to start again, once it was
+// told to.
+func (r *Report) paid() {
+	r.Caveats = slices.DeleteFunc(r.Caveats, func(c health.Caveat) bool { return c.Advisory == notRolled })
+}
+
+// notRolled is the advisory of members that were replaced and not taken yet.
+const notRolled = "secrets-not-rolled"
 
 func (o *Outcome) conclude(consented bool) error {
 	o.Remaining = append(o.Remaining, o.After.Bad()...)

@@ -273,7 +273,8 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 		return out, advisory.New(out.After.Worst().Class.Advisory(), "rotated, and "+bad[0].String(), nil)
 	}
 	if out.Rolled, err = target.Roll(ctx, out.Rotation.Replaced); err != nil {
-		return out, advisory.New("secrets-not-rolled", "make the gateway start again with its new secrets", err)
+		return out, advisory.New(notRolled, "make the gateway start again with its new secrets", err)
 	}
+	out.After.paid()
 	return out, nil
 }

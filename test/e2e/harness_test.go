@@ -81,6 +81,11 @@ func newHome(t testing.TB) *home {
 	return h
 }
 
+// in is the same home for a subtest, which is the one that fails.
+func (h *home) in(t testing.TB) *home {
+	return &home{t: t, dir: h.dir, env: h.env, secrets: h.secrets}
+}
+
 // result is how a command ended.
 type result struct {
 	code           int

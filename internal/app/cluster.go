@@ -1,0 +1,20 @@
+package app
+
+import (
+	"context"
+	"fmt"
+
+	"creel/internal/bundle"
+	"creel/internal/bundle/kubestore"
+	"creel/internal/cli"
+)
+
+// clusterSecrets opens the bootstrap secrets of a gateway in a cluster.
+func clusterSecrets(_ context.Context, p cli.Place) (bundle.Target, error) {
+	switch p.Kind {
+	case cli.PlaceCluster:
+		return kubestore.Open(kubestore.Options{Kubeconfig: p.Kubeconfig, Context: p.Context, InCluster: p.InCluster,
+			Namespace: p.Namespace, StatefulSet: p.StatefulSet, Gateway: p.Gateway})
+	}
+	return nil, fmt.Errorf("open bootstrap secrets: %q is no place in a cluster", p.Kind)
+}
