@@ -164,11 +164,7 @@ func (o *Outcome) roll(ctx context.Context, target Target, names ...string) (err
 		return nil
 	}
 	if o.Rolled, err = target.Roll(ctx, names); err != nil {
-		var hints []string
-		if p, ok := advisory.Of(err); ok {
-			hints = p.Hints
-		}
-		return advisory.New(notRolled, "make the gateway start again with "+strings.Join(names, ", "), err, hints...)
+		return rollRefused("make the gateway start again with "+strings.Join(names, ", "), err)
 	}
 	o.After.paid()
 	return nil
@@ -182,6 +178,15 @@ func (r *Report) paid() {
 
 // notRolled is the advisory of members that were replaced and not taken yet.
 const notRolled = "secrets-not-rolled"
+
+// rollRefused keeps the commands of a store that knows what helps.
+func rollRefused(operation string, err error) error {
+	var hints []string
+	if p, ok := advisory.Of(err); ok {
+		hints = p.Hints
+	}
+	return advisory.New(notRolled, operation, err, hints...)
+}
 
 func (o *Outcome) conclude(consented bool) error {
 	o.Remaining = append(o.Remaining, o.After.Bad()...)

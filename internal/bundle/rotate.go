@@ -253,6 +253,14 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	if out.Rotation, err = PlanRotation(snapshot, want, now, all, rand.Reader); err != nil {
 		return out, advisory.New("secrets-not-rotated", "rotate bootstrap secrets", err)
 	}
+	if out.Rotation.Stage != RotationTrust && len(snapshot.Unrolled) > 0 {
+		// A step was interrupted before its roll, so the gateway does not trust yet
+		// what a switch would make its clients present.
+		if out.Rotation.Stage == RotationSwitch {
+			out.Rotation = Rotation{Stage: RotationWaiting, Ready: now.Add(TrustTime)}
+		}
+		return out, out.roll(ctx, target, snapshot.Unrolled)
+	}
 	if len(out.Rotation.Write) == 0 {
 		return out, nil
 	}
@@ -272,9 +280,13 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	if bad := out.After.Bad(); len(bad) > 0 {
 		return out, advisory.New(out.After.Worst().Class.Advisory(), "rotated, and "+bad[0].String(), nil)
 	}
-	if out.Rolled, err = target.Roll(ctx, out.Rotation.Replaced); err != nil {
-		return out, advisory.New(notRolled, "make the gateway start again with its new secrets", err)
+	return out, out.roll(ctx, target, out.Rotation.Replaced)
+}
+
+func (o *RotationOutcome) roll(ctx context.Context, target Target, names []string) (err error) {
+	if o.Rolled, err = target.Roll(ctx, names); err != nil {
+		return rollRefused("make the gateway start again with its new secrets", err)
 	}
-	out.After.paid()
-	return out, nil
+	o.After.paid()
+	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/credential"
 )
 
 // fault says what a call that went wrong means. Absence and conflicts are no
@@ -27,6 +29,16 @@ func fault(ctx context.Context, operation string, err error) error {
 			return advisory.New("cluster-timeout", "", cause)
 		}
 		return fmt.Errorf("%s: %w", operation, cause)
+	}
+	var request *url.Error
+	if errors.As(err, &request) {
+		// Of the request only the address is news, and its path has the looks of a
+		// secret's name.
+		address := request.URL
+		if u, parsed := url.Parse(address); parsed == nil {
+			address = u.Scheme + "://" + u.Host
+		}
+		err = fmt.Errorf("%s: %w", address, request.Err)
 	}
 	err = scrub(err)
 	id := transportFault(err)
@@ -158,16 +170,10 @@ func scrub(err error, keep ...string) error {
 // maxMessage keeps somebody else's words readable.
 const maxMessage = 1000
 
-var (
-	pemBlock = regexp.MustCompile(`(?s)-----BEGIN.*?(-----END[^-]*-----|\z)`)
-	longRun  = regexp.MustCompile(`[A-Za-z0-9+/=_\\-]{24,}`)
-	// A password that begins with a star is an alias in YAML.
-	alias = regexp.MustCompile(`unknown anchor '.*?'`)
-)
+// alias is how a parser of YAML quotes a password that begins with a star.
+var alias = regexp.MustCompile(`unknown anchor '.*?'`)
 
-// redact replaces what looks like key material: PEM, and long runs of what base64
-// and hex are made of. Names and paths of Kubernetes are in lower case and mostly
-// letters.
+// redact takes key material, and what is too long to read, out of text.
 func redact(text string, keep ...string) string {
 	mark := func(i int) string { return fmt.Sprintf("\x00%d\x00", i) }
 	for i, k := range keep {
@@ -176,32 +182,9 @@ func redact(text string, keep ...string) string {
 	if len(text) > maxMessage {
 		text = strings.ToValidUTF8(text[:maxMessage], "") + "…"
 	}
-	text = pemBlock.ReplaceAllString(text, "(redacted)")
-	text = alias.ReplaceAllString(text, "unknown anchor")
-	text = longRun.ReplaceAllStringFunc(text, func(s string) string {
-		if looksSecret(s) {
-			return "(redacted)"
-		}
-		return s
-	})
+	text = credential.RedactKeys(alias.ReplaceAllString(text, "unknown anchor"))
 	for i, k := range keep {
 		text = strings.ReplaceAll(text, mark(i), k)
 	}
 	return text
-}
-
-func looksSecret(s string) bool {
-	var upper, lower, digit int
-	for _, c := range s {
-		switch {
-		case c >= 'A' && c <= 'Z':
-			upper++
-		case c >= 'a' && c <= 'z':
-			lower++
-		case c >= '0' && c <= '9':
-			digit++
-		}
-	}
-	hex := len(s) >= 32 && upper == 0 && digit*4 >= len(s)
-	return hex || upper >= 3 && lower >= 3 && (digit > 0 || upper*4 >= len(s))
 }
