@@ -173,7 +173,8 @@ func (o *Outcome) roll(ctx context.Context, target Target, names ...string) (err
 // paid takes back what was said of a gateway that has to start again, once it was
 // told to.
 func (r *Report) paid() {
-	r.Caveats = slices.DeleteFunc(r.Caveats, func(c health.Caveat) bool { return c.Advisory == notRolled })
+	// A clone, because the report of before may share them.
+	r.Caveats = slices.DeleteFunc(slices.Clone(r.Caveats), func(c health.Caveat) bool { return c.Advisory == notRolled })
 }
 
 // notRolled is the advisory of members that were replaced and not taken yet.
