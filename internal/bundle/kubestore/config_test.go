@@ -181,6 +181,7 @@ func TestEveryWayToBeWrong(t *testing.T) {
 
 // TestInsecureClusterIsACaveat of every inspection.
 func TestInsecureClusterIsACaveat(t *testing.T) {
+	w := newWorld(t, bundle.Generation1) // before HOME is another one: the programs are in its cache
 	home := noPlace(t)
 	named := put(t, filepath.Join(home, "named"), clusters("http://127.0.0.1:8001", "https://b", "one"))
 	for context, says := range map[string]string{"one": "turns off TLS for 127.0.0.1:8001", "two": "turns off the verification of TLS for b"} {
@@ -190,7 +191,6 @@ func TestInsecureClusterIsACaveat(t *testing.T) {
 		}
 	}
 	// Through a proxy on this machine, as kubectl has one.
-	w := newWorld(t, bundle.Generation1)
 	proxied, err := Open(Options{Kubeconfig: put(t, filepath.Join(home, "proxy"), clusters(w.proxy(), "https://b", "one")), Namespace: w.namespace})
 	if err != nil {
 		t.Fatal(err)
