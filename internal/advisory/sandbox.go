@@ -5,13 +5,13 @@ var sandbox = []Advisory{
 		ID: "confinement-unavailable", Severity: Error, Layer: "host", Blocking: true,
 		Title:    "No confinement available",
 		Reason:   "Neither Linux namespaces nor Landlock with network rules (ABI 4, Linux 6.7) work for this user on this machine, so an agent could reach everything you can.",
-		Commands: []string{"creel doctor", "creel onboard --accept-risk unconfined"},
+		Commands: []string{"creel doctor", "creel onboard --confinement auto --accept-risk unconfined"},
 	},
 	{
 		ID: "confinement-risk", Severity: Error, Layer: "input", Blocking: true,
 		Title:    "Risk not accepted",
 		Reason:   "A sandbox without confinement can read, change and send whatever its user can. It is only started when that is accepted in so many words.",
-		Commands: []string{"creel onboard --accept-risk unconfined"},
+		Commands: []string{"creel onboard --confinement unconfined --accept-risk unconfined"},
 	},
 	{
 		ID: "confinement-degraded", Severity: Warning, Layer: "sandbox",

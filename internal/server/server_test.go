@@ -561,6 +561,9 @@ func TestUpdateKeepsTheSandbox(t *testing.T) {
 	if err := update.UpdateSandbox(within(t), "demo", sandbox.Spec{Restart: "sometimes"}); err == nil {
 		t.Error("nonsense was accepted")
 	}
+	if err := update.UpdateSandbox(within(t), "demo", sandbox.Spec{Confinement: sandbox.TierUnconfined}); err == nil || !strings.Contains(err.Error(), "risk_accepted") {
+		t.Errorf("unconfined without the consent: %v", err)
+	}
 	if err := update.UpdateSandbox(within(t), "other", spec); !errors.Is(err, gateway.ErrNotFound) {
 		t.Errorf("of a sandbox that is not: %v", err)
 	}
