@@ -112,6 +112,7 @@ func TestE2E(t *testing.T) {
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
+	t.Run("unconfined", testUnconfined)
 }
 
 func testFull(t *testing.T) {
