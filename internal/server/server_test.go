@@ -360,8 +360,13 @@ func TestExecEndsWithAnExitEvent(t *testing.T) {
 	for n := range many {
 		many[n] = "x"
 	}
+	large := map[string]string{}
+	for n := range 40 {
+		large[fmt.Sprint("V", n)] = strings.Repeat("v", 32<<10)
+	}
 	for name, r := range map[string]*openshellv1.ExecSandboxRequest{
 		"no command":     {SandboxId: i.ID},
+		"much in all":    {SandboxId: i.ID, Command: []string{"true"}, Environment: large},
 		"many arguments": {SandboxId: i.ID, Command: many},
 		"long argument":  {SandboxId: i.ID, Command: []string{strings.Repeat("x", 32<<10+1)}},
 		"bad variable":   {SandboxId: i.ID, Command: []string{"true"}, Environment: map[string]string{"A B": ""}},

@@ -113,6 +113,7 @@ func TestE2E(t *testing.T) {
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
 	t.Run("unconfined", testUnconfined)
+	t.Run("long-commands", testLongCommands)
 }
 
 func testFull(t *testing.T) {
