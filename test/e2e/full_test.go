@@ -114,6 +114,7 @@ func TestE2E(t *testing.T) {
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
 	t.Run("unconfined", testUnconfined)
 	t.Run("long-commands", testLongCommands)
+	t.Run("sftp", testSFTP)
 }
 
 func testFull(t *testing.T) {

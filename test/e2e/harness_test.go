@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 	if program := os.Getenv(withoutLandlock); program != "" {
 		os.Exit(runWithoutLandlock(program))
 	}
+	if id := os.Getenv(sshProxy); id != "" {
+		os.Exit(runProxy(id))
+	}
 	os.Exit(build(m))
 }
 
