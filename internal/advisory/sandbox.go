@@ -58,7 +58,7 @@ var sandbox = []Advisory{
 	{
 		ID: "sandbox-record-corrupt", Severity: Error, Layer: "sandbox",
 		Title:    "A sandbox's record cannot be read",
-		Reason:   "The file handle.json of a sandbox is damaged, foreign or of a newer version. It is left as it is; the other sandboxes are not affected.",
-		Commands: []string{"creel list", "creel doctor"},
+		Reason:   "The file handle.json of a sandbox is damaged, foreign or of a newer version. It is left as it is; the other sandboxes are not affected. Moved away, it is made anew from what the gateway knows.",
+		Commands: []string{"mv FILE FILE.damaged", "creel start SANDBOX"},
 	},
 }

@@ -73,6 +73,8 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 			return r
 		}
 		return confinement(r, in.State.Confinement)
+	case in.Phase == sandbox.Error && in.Reason == "sandbox-record-corrupt":
+		return failed(in.Reason, "%s", orElse(in.Message, "its record cannot be read"))
 	case in.Phase == sandbox.Error:
 		return failed("sandbox-error", "%s", orElse(in.Message, "the sandbox is in phase error"))
 	case in.Phase == sandbox.UnknownPhase:
@@ -177,6 +179,8 @@ func (s *sandboxLayer) Plan(_ context.Context, found health.Result) []Action {
 		return []Action{{ID: "create-sandbox", Title: "create sandbox " + name}}
 	}
 	switch found.Reason {
+	case "sandbox-record-corrupt":
+		return nil // a person has to look at the file; until then a restart would only stop it
 	case "sandbox-stopped":
 		return []Action{{ID: "start-sandbox", Title: "start sandbox " + name}}
 	case "sandbox-runs":

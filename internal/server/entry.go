@@ -26,6 +26,7 @@ type entry struct {
 	up      bool // risen is closed
 	phase   sandbox.Phase
 	message string
+	reason  string    // advisory that explains the phase; empty without one
 	changed time.Time // of phase or message
 	report  *sandbox.State
 	// loose is since when the supervisor has been alive without a session.
@@ -77,6 +78,7 @@ func (e *entry) acting(ctx context.Context) (context.Context, context.CancelFunc
 type view struct {
 	Phase       sandbox.Phase
 	Message     string
+	Reason      string
 	Changed     time.Time
 	Report      *sandbox.State
 	ForwardPort int // 0: not bound
@@ -86,7 +88,7 @@ type view struct {
 func (e *entry) view() view {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v := view{Phase: e.phase, Message: e.message, Changed: e.changed, Report: e.report, Unbound: e.unbound}
+	v := view{Phase: e.phase, Message: e.message, Reason: e.reason, Changed: e.changed, Report: e.report, Unbound: e.unbound}
 	if e.forward != nil {
 		v.ForwardPort = e.forward.Port()
 	}
