@@ -452,6 +452,112 @@ func TestTombstoneAndHandlesOnDisk(t *testing.T) {
 	}
 }
 
+// A sandbox whose record on disk cannot be read goes on, and is stopped and deleted
+// when that is asked for. Once a stop never ended, and a deletion waited for the
+// record of whichever sandbox was damaged.
+func TestUnreadableRecord(t *testing.T) {
+	g := servertest.Start(t)
+	made := ready(t, g.Client(), "demo", sandbox.Spec{})
+	ready(t, g.Client(), "other", sandbox.Spec{})
+	g.Stop()
+	damaged := advisory.New("sandbox-record-corrupt", "read handle.json", errors.New("torn"))
+	g.Driver.Fail("Handles", damaged)
+	g.Driver.Fail("Prepare", damaged)
+	g.Run()
+	c := g.Client()
+	until := func(what string, ok func(gateway.Inspection) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(servertest.Wait); ; {
+			all, err := c.Inspect(within(t), false, "demo")
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%v, %v", all, err)
+			}
+			if ok(all[0]) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("not %s: %+v", what, all[0])
+			}
+		}
+	}
+	until("said to be damaged", func(i gateway.Inspection) bool {
+		return i.Phase == sandbox.Error && i.Reason == "sandbox-record-corrupt" && strings.Contains(i.Message, "it runs") && strings.Contains(i.Message, "handle.json")
+	})
+	until("connected", func(i gateway.Inspection) bool { return i.Connected })
+	if code, out, _ := run(t, c, made.ID, "echo", "on"); code != 0 || out != "on\n" {
+		t.Errorf("exec: %d %q", code, out)
+	}
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	until("stopped", func(i gateway.Inspection) bool { return i.Phase == sandbox.Stopped && i.Reason == "" })
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Error(err)
+	}
+	until("refused", func(i gateway.Inspection) bool {
+		return i.Phase == sandbox.Error && strings.Contains(i.Message, "did not start: read handle.json: torn")
+	})
+	g.Driver.Fail("Prepare", nil) // somebody mended it
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Error(err)
+	}
+	until("ready again", func(i gateway.Inspection) bool { return i.Phase == sandbox.Ready && i.Reason == "" })
+	for _, name := range []string{"demo", "other"} {
+		if existed, err := c.DeleteSandbox(within(t), name); err != nil || !existed {
+			t.Errorf("delete %s: %v, %v", name, existed, err)
+		}
+	}
+}
+
+// The key that sealed the records is lost. Providers have to be set again; the
+// sandboxes' own tokens are those they were launched with.
+func TestLostCredentialKey(t *testing.T) {
+	g := servertest.Start(t)
+	made := ready(t, g.Client(), "demo", sandbox.Spec{})
+	before, _ := g.Driver.Secrets(made.ID)
+	launch := g.Config.Gateway.Sandbox(made.ID)
+	if err := os.MkdirAll(launch.Dir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	content := fmt.Sprintf(`{"dashboard_token":%q,"relay_token":%q}`, before.Dashboard.Reveal(), before.Relay.Reveal())
+	if err := os.WriteFile(launch.File("launch.json"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.Stop()
+	key := g.Config.Gateway.File("credentials.key")
+	if err := os.WriteFile(key, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"Usable": server.Usable(t.Context(), g.Config.Gateway), "Run": g.TryRun()} {
+		if p, ok := advisory.Of(err); !ok || p.ID != "credential-key-unusable" || !strings.Contains(err.Error(), key) || !strings.Contains(strings.Join(p.Commands(), "\n"), "mv "+key) {
+			t.Errorf("%s with a damaged key: %v", what, err)
+		}
+	}
+	if err := os.Rename(key, key+".damaged"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Usable(t.Context(), g.Config.Gateway); err != nil {
+		t.Errorf("Usable without a key: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("asking made a key")
+	}
+	g.Run()
+	c := g.Client()
+	await(t, c, "demo")
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, c, "demo")
+	after, _ := g.Driver.Secrets(made.ID)
+	if after.Dashboard.Reveal() != before.Dashboard.Reveal() || after.Relay.Reveal() != before.Relay.Reveal() {
+		t.Error("the sandbox has other tokens than it was launched with")
+	}
+}
+
 func TestClockForwardTwoDays(t *testing.T) { // R17
 	g := servertest.Start(t)
 	ready(t, g.Client(), "demo", sandbox.Spec{})
