@@ -137,8 +137,8 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 		done("nothing to do")
 		return out, nil
 	}
-	if i := slices.IndexFunc(stack.Layers, func(l layer.Layer) bool { return l.ID() == layer.Host }); i >= 0 && out.Plan.Found[i].Verdict != health.OK {
-		// Nobody but the user can mend the machine; until then nothing is begun.
+	if i := hopeless(ctx, stack.Layers, out.Plan.Found); i >= 0 {
+		// Nobody but the user can mend it; until then nothing is begun.
 		done("nothing was touched")
 		return out, &ladder.NotMended{Title: stack.Layers[i].Title(), Result: out.Plan.Found[i]}
 	}
@@ -195,6 +195,25 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 	emit(end)
 	return out, err
+}
+
+// hopeless is the index of a layer below all sandboxes that no action of its own
+// could mend: the machine, or what the gateway's own files say. -1 without one.
+func hopeless(ctx context.Context, layers []layer.Layer, found []health.Result) int {
+	for i, l := range layers {
+		r := found[i]
+		switch l.ID() {
+		case layer.Host:
+			if r.Verdict != health.OK {
+				return i
+			}
+		case layer.Secrets, layer.Gateway:
+			if r.Verdict == health.Failed && r.BlockedBy == "" && len(l.Plan(ctx, r)) == 0 {
+				return i
+			}
+		}
+	}
+	return -1
 }
 
 // unchanged refuses to go on when somebody else changed what is wanted between

@@ -36,13 +36,24 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	}
 	c.Conclude()
 	o.Verdict, o.Reason, o.Message, o.Evidence = c.Verdict, c.Reason, c.Message, c.Evidence
-	if o.Verdict == health.OK {
+	if problem := r.unusable(ctx, absent); problem != nil {
+		o.Reason, o.Message, o.Hints = problem.ID, o.Message+", and none can start: "+problem.Error(), problem.Commands()
+	} else if o.Verdict == health.OK {
 		o.Message = fmt.Sprintf("gateway %s answers at %s:%d (pid %d)", r.cfg.Gateway.Name, o.Endpoint.Host, o.Endpoint.Port, m.PID)
 		o.Drift = r.drift(o)
 	} else if a, ok := advisory.Lookup(o.Reason); ok {
 		o.Hints = a.Commands
 	}
 	return o
+}
+
+// unusable is what keeps a daemon from starting, when none runs and that is known.
+func (r *Runtime) unusable(ctx context.Context, absent bool) *advisory.Problem {
+	if !absent || r.cfg.Usable == nil {
+		return nil
+	}
+	problem, _ := advisory.Of(r.cfg.Usable(ctx))
+	return problem
 }
 
 // askProcess answers the process link: the lock is held, and by the process that
