@@ -20,7 +20,9 @@ var secretPatterns = []*regexp.Regexp{
 	// an age identity
 	regexp.MustCompile(`(\b)AGE-SECRET-KEY-1[A-Z0-9]+`),
 	// NAME=value where the name says what it is
-	regexp.MustCompile(`(?i)(\b[A-Z0-9_]*(?:api_?key|secret|password|passwd)[A-Z0-9_]*\s*[=:]\s*)[^\s"',;]{4,}`),
+	regexp.MustCompile(`(?i)(\b[A-Z0-9_]*(?:api_?key|secret|password|passwd)[A-Z0-9_]*\s*=\s*)[^\s"',;]{4,}`),
+	// name: value, but not "bootstrap secrets: cause", which is how an error speaks
+	regexp.MustCompile(`(?i)(\b[A-Z0-9_]*(?:api_?key|secret|password|passwd)(?:_[A-Z0-9_]*)?\s*:\s*)[^\s"',;]{4,}`),
 }
 
 // Redact replaces what looks like a secret: user info in URLs, dashboard tokens,

@@ -97,6 +97,9 @@ func TestRedact(t *testing.T) {
 		"set OPENAI_API_KEY or name a variable": "set OPENAI_API_KEY or name a variable",
 		"https://127.0.0.1:17670 answers":       "https://127.0.0.1:17670 answers",
 		"--credential-env OPENAI_API_KEY":       "--credential-env OPENAI_API_KEY",
+		"client_secret: hunter22":               "client_secret: REDACTED",
+		"API_KEYS=abcdef":                       "API_KEYS=REDACTED",
+		"Bootstrap secrets: write /x: full":     "Bootstrap secrets: write /x: full",
 	} {
 		if got := Redact(in); got != want {
 			t.Errorf("Redact(%q) = %q, want %q", in, got, want)
