@@ -73,10 +73,12 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 			return r
 		}
 		return confinement(r, in.State.Confinement)
-	case in.Phase == sandbox.Error && in.Reason == "sandbox-record-corrupt":
-		return failed(in.Reason, "%s", orElse(in.Message, "its record cannot be read"))
 	case in.Phase == sandbox.Error:
-		return failed("sandbox-error", "%s", orElse(in.Message, "the sandbox is in phase error"))
+		reason := "sandbox-error"
+		if _, explained := advisory.Lookup(in.Reason); explained {
+			reason = in.Reason
+		}
+		return failed(reason, "%s", orElse(in.Message, "the sandbox is in phase error"))
 	case in.Phase == sandbox.UnknownPhase:
 		return unknown("sandbox-unknown", fmt.Errorf("the gateway cannot tell how the sandbox is: %s", in.Message))
 	case in.Phase != sandbox.Ready:

@@ -107,6 +107,8 @@ func TestSandboxLayer(t *testing.T) {
 		{"cannot be dialled", running, func(f *fake, _ *gateway.Inspection) { f.dialErr = errors.New("boom") }, health.Unknown, "gateway-unknown", "", "", false, ""},
 		{"phase unknown", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.UnknownPhase }, health.Unknown, "sandbox-unknown", "", "", false, ""},
 		{"error", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Message = sandbox.Error, "crashed" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"error with a known reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "disk-full" }, health.Failed, "disk-full", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"error with an unknown reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "of-a-newer-gateway" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
 		{"record damaged", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "sandbox-record-corrupt" }, health.Failed, "sandbox-record-corrupt", "", "", false, ""},
 		{"starting", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.Starting }, health.Failed, "sandbox-not-ready", "", "await-sandbox", false, "wait claw"},
 		{"deleting", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.Deleting }, health.Failed, "sandbox-not-ready", "", "await-sandbox", false, "wait claw"},

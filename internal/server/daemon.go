@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -73,8 +72,9 @@ func Usable(ctx context.Context, g state.Gateway) error {
 
 func keyUnusable(g state.Gateway, err error) error {
 	path := g.File(state.CredentialKeyFile)
-	if errors.Is(err, fs.ErrPermission) {
-		return host.Explain(err, path)
+	explained := host.Explain(err, path)
+	if _, ok := advisory.Of(explained); ok { // a full disk or a missing right says nothing about the key
+		return explained
 	}
 	return advisory.New("credential-key-unusable", "open the key of stored credentials", err,
 		fmt.Sprintf("mv %s %s.damaged", path, path), "creel gateway start", "creel inference set")

@@ -34,6 +34,9 @@ type entry struct {
 	forward *forward.Forward
 	// unbound is why there is no forward though one is wanted.
 	unbound string
+	// asked: a wish came since the last look, so that what failed before it does not
+	// count.
+	asked bool
 	// interrupt ends the act under way, when what is wanted changed.
 	interrupt context.CancelFunc
 }
@@ -58,6 +61,22 @@ func (e *entry) overrule() {
 	}
 	e.mu.Unlock()
 	e.nudge()
+}
+
+// ask notes a new wish.
+func (e *entry) ask() {
+	e.mu.Lock()
+	e.asked = true
+	e.mu.Unlock()
+}
+
+// takeAsked reports whether a wish came since it was called last.
+func (e *entry) takeAsked() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked := e.asked
+	e.asked = false
+	return asked
 }
 
 // acting derives the context of one act that overrule can end.

@@ -10,6 +10,7 @@ import (
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/host"
 	"creel/internal/sandbox"
 	"creel/internal/server/reconcile"
 	"creel/internal/server/store"
@@ -39,6 +40,8 @@ type effort struct {
 	failures  int
 	notBefore time.Time
 	lastError string
+	// lastReason is the advisory of lastError; empty without one.
+	lastReason string
 	// begun is when the last start succeeded; zero when it was judged already.
 	begun time.Time
 	// unprepared: the last look found it without a directory or a record to use.
@@ -79,6 +82,9 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 		d.log.Error("read sandbox record", slog.String("sandbox", e.name), slog.Any("error", err))
 		return storeRetry, false
 	}
+	if e.takeAsked() {
+		own.forgive()
+	}
 	if err := d.prepare(ctx, own, o); err != nil {
 		return d.unprepared(ctx, e, own, o, err), false
 	}
@@ -98,7 +104,11 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	if ctx.Err() != nil { // the observation may only say that this daemon is ending
 		return 0, false
 	}
-	d.setPhase(ctx, e, decision.Phase, decision.Message)
+	reason := ""
+	if decision.Phase == sandbox.Error && !live.Alive {
+		reason = own.lastReason
+	}
+	d.note(ctx, e, decision.Phase, decision.Message, reason)
 	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
 		d.keepForward(ctx, e)
 	} else {
@@ -135,7 +145,7 @@ func (d *daemon) prepare(ctx context.Context, own *effort, o store.Object[store.
 	defer cancel()
 	h, err := d.cfg.Driver.Prepare(ctx, o.ID, o.Name, d.cfg.Gateway.Name, o.Value.Spec)
 	if err != nil {
-		return err
+		return host.Explain(err, d.cfg.Gateway.Sandbox(o.ID).Dir())
 	}
 	own.handle = &h
 	return nil
@@ -163,7 +173,7 @@ func (d *daemon) unprepared(ctx context.Context, e *entry, own *effort, o store.
 	switch {
 	case ctx.Err() != nil: // the observation may only say that this daemon is ending
 	case o.Value.Wanted == sandbox.Running || !live.Known:
-		d.setProblem(ctx, e, sandbox.Error, message, why)
+		d.note(ctx, e, sandbox.Error, message, reasonOf(why))
 	case !live.Alive:
 		d.setPhase(ctx, e, sandbox.Stopped, "stopped")
 	default:
@@ -190,12 +200,12 @@ func (d *daemon) observe(ctx context.Context, own *effort) sandbox.Liveness {
 
 func (own *effort) fail(err error, now time.Time) {
 	own.failures++
-	own.lastError = err.Error()
+	own.lastError, own.lastReason = err.Error(), reasonOf(err)
 	own.notBefore = now.Add(reconcile.Backoff(own.failures))
 }
 
 func (own *effort) forgive() {
-	own.failures, own.lastError, own.notBefore, own.begun, own.unprepared = 0, "", time.Time{}, time.Time{}, false
+	*own = effort{handle: own.handle, minted: own.minted}
 }
 
 func (d *daemon) act(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], decision reconcile.Decision) (time.Duration, bool) {
@@ -294,7 +304,7 @@ func (d *daemon) start(ctx context.Context, e *entry, own *effort, o store.Objec
 	}
 	own.minted = now.Round(0)
 	return d.bounded(ctx, budget.SandboxReady, "start sandbox", func(ctx context.Context) error {
-		return d.cfg.Driver.Start(ctx, *own.handle, bearer, dashboard, relayToken)
+		return host.Explain(d.cfg.Driver.Start(ctx, *own.handle, bearer, dashboard, relayToken), d.cfg.Gateway.Sandbox(e.id).Dir())
 	})
 }
 
@@ -319,13 +329,12 @@ func (d *daemon) renew(ctx context.Context, e *entry, own *effort, loose bool) {
 	own.minted = now
 }
 
-// setProblem is setPhase with the advisory of err.
-func (d *daemon) setProblem(ctx context.Context, e *entry, phase sandbox.Phase, message string, err error) {
-	reason := ""
+// reasonOf is the advisory that explains an error, empty without one.
+func reasonOf(err error) string {
 	if p, ok := advisory.Of(err); ok {
-		reason = p.ID
+		return p.ID
 	}
-	d.note(ctx, e, phase, message, reason)
+	return ""
 }
 
 // setPhase notes what was decided, stores it and tells who watches.

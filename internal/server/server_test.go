@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -258,6 +260,50 @@ func TestFailedStartSaysWhyAndIsRepeated(t *testing.T) {
 		if i, err = c.WaitSandbox(within(t), "demo", nil); err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+// Who has removed the cause and asks for another attempt, whether by starting or by
+// stopping and starting, gets it at once, not the old failure again.
+func TestStartAfterAFailureTriesAtOnce(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	start := func() {
+		t.Helper()
+		if err := c.StartSandbox(within(t), "demo"); err != nil {
+			t.Fatal(err)
+		}
+		if i, err := c.WaitSandbox(within(t), "demo", nil); err != nil || i.Phase != sandbox.Ready || i.Reason != "" {
+			t.Errorf("%s %s %q: %v", i.Phase, i.Reason, i.Message, err)
+		}
+	}
+	g.Driver.Fail("Start", errors.New("not yet"))
+	made, err := c.CreateSandbox(within(t), "demo", sandbox.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitSandbox(within(t), "demo", nil); err != nil {
+		t.Fatal(err)
+	}
+	g.Driver.Fail("Start", nil)
+	start()
+	g.Driver.Fail("Start", &fs.PathError{Op: "open", Path: "/state/launch.json", Err: syscall.ENOSPC})
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := c.WaitSandbox(within(t), "demo", nil); err != nil || i.Phase != sandbox.Error || i.Reason != "disk-full" || !strings.Contains(i.Message, "/state/launch.json") {
+		t.Fatalf("%s %s %q: %v", i.Phase, i.Reason, i.Message, err)
+	}
+	g.Driver.Fail("Start", nil)
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	if i := await(t, c, "demo"); i.ID != made.ID {
+		t.Errorf("it is another sandbox: %+v", i)
 	}
 }
 

@@ -17,6 +17,8 @@ import (
 
 	_ "modernc.org/sqlite" // the driver "sqlite", without cgo
 
+	"creel/internal/advisory"
+	"creel/internal/host"
 	"creel/internal/state"
 )
 
@@ -72,8 +74,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	// A first read, so that what is made beside the file is made now.
+	var tables int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return nil, errors.Join(notOpened(path, err), db.Close())
 	}
 	s := &Store{db: db}
 	s.Sandboxes = newCollection[Sandbox](s, "sandbox")
@@ -81,6 +85,16 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s.Routes = newCollection[Route](s, "inference_route")
 	s.Sessions = newCollection[Session](s, "ssh_session")
 	return s, nil
+}
+
+// notOpened finds the reason that SQLite, which only says that it could not, does
+// not give.
+func notOpened(path string, err error) error {
+	err = fmt.Errorf("open database %s: %w", path, err)
+	if p, ok := advisory.Of(host.CheckWritable(filepath.Dir(path))); ok {
+		return advisory.New(p.ID, p.Detail, err)
+	}
+	return err
 }
 
 // Close writes what is pending and closes the file.
