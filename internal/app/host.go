@@ -82,7 +82,7 @@ func disk(paths state.Gateway) (string, *health.Caveat, error) {
 	answer := fmt.Sprintf("%d MiB free, %d MiB needed", d.Free>>20, leastDisk>>20)
 	switch {
 	case d.Free < leastDisk:
-		return "", nil, advisory.New("disk-full", answer, nil)
+		return "", nil, advisory.New("disk-full", fmt.Sprintf("%s has %s", d.Path, answer), nil)
 	case d.Free < littleDisk:
 		return answer, &health.Caveat{Advisory: "disk-space-low", Message: answer}, nil
 	}

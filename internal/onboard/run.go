@@ -16,6 +16,7 @@ import (
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/health"
+	"creel/internal/host"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
 	"creel/internal/state"
@@ -143,7 +144,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 		return out, &ladder.NotMended{Title: stack.Layers[i].Title(), Result: out.Plan.Found[i]}
 	}
 	if held, holder, err := state.Held(o.Gateway.Lock()); err == nil && held {
-		return out, lockProblem(&state.Busy{Path: o.Gateway.Lock(), Holder: holder})
+		return out, lockProblem(o.Gateway.Lock(), &state.Busy{Path: o.Gateway.Lock(), Holder: holder})
 	}
 	if o.Consent != nil && len(out.Plan.Actions) > 0 {
 		agreed, err := o.Consent(ctx, out.Plan)
@@ -154,7 +155,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 	lock, err := state.TryLock(o.Gateway.Lock(), o.Command)
 	if err != nil {
-		return out, lockProblem(err)
+		return out, lockProblem(o.Gateway.Lock(), err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if err := unchanged(o.Gateway, before); err != nil {
@@ -242,10 +243,14 @@ func plan(ctx context.Context, o Options, stack Stack) (Plan, error) {
 	}, nil
 }
 
-func lockProblem(err error) error {
+func lockProblem(path string, err error) error {
 	var busy *state.Busy
 	if errors.As(err, &busy) {
 		return advisory.New("gateway-busy", "another command is changing this gateway", err)
+	}
+	explained := host.Explain(err, path)
+	if _, ok := advisory.Of(explained); ok {
+		return explained
 	}
 	return advisory.New("state-unwritable", "take the gateway's lock", err)
 }
