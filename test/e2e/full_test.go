@@ -115,6 +115,7 @@ func TestE2E(t *testing.T) {
 	t.Run("unconfined", testUnconfined)
 	t.Run("long-commands", testLongCommands)
 	t.Run("sftp", testSFTP)
+	t.Run("disk", testDisk)
 }
 
 func testFull(t *testing.T) {

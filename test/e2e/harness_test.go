@@ -30,6 +30,12 @@ func TestMain(m *testing.M) {
 	if id := os.Getenv(sshProxy); id != "" {
 		os.Exit(runProxy(id))
 	}
+	if os.Getenv(mountHolder) != "" {
+		os.Exit(holdMounts())
+	}
+	if holder := os.Getenv(mountJoiner); holder != "" {
+		os.Exit(joinMounts(holder))
+	}
 	os.Exit(build(m))
 }
 
@@ -63,6 +69,10 @@ type home struct {
 	// secrets must never be seen anywhere; see noSecrets.
 	secrets []string
 	output  bytes.Buffer // everything printed so far
+	// holder is the process whose mount namespace the home is seen in, 0 for this
+	// one's own, and root is what to put before its paths to see it from here.
+	holder int
+	root   string
 }
 
 // newHome makes an empty home and takes everything of it down at the end.
@@ -111,6 +121,10 @@ func (h *home) runInput(input, program string, extra []string, args ...string) r
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(append([]string{}, h.env...), extra...)
+	if h.holder != 0 {
+		cmd = exec.CommandContext(ctx, os.Args[0], append([]string{program}, args...)...)
+		cmd.Env = append(append(append([]string{}, h.env...), extra...), fmt.Sprintf("%s=%d", mountJoiner, h.holder))
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if input != "" {
@@ -150,7 +164,7 @@ func (h *home) must(code int, args ...string) result {
 // logs returns the ends of all logs, for failure messages.
 func (h *home) logs() string {
 	var b strings.Builder
-	_ = filepath.WalkDir(h.dir, func(path string, _ os.DirEntry, err error) error {
+	_ = filepath.WalkDir(h.root+h.dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".log") {
 			content, _ := os.ReadFile(path)
 			fmt.Fprintf(&b, "--- %s\n%s\n", strings.TrimPrefix(path, h.dir), content[max(0, len(content)-3000):])
