@@ -116,6 +116,8 @@ func TestE2E(t *testing.T) {
 	t.Run("long-commands", testLongCommands)
 	t.Run("sftp", testSFTP)
 	t.Run("disk", testDisk)
+	t.Run("executable", testExecutable)
+	t.Run("damage", testDamage)
 }
 
 func testFull(t *testing.T) {

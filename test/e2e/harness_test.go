@@ -69,6 +69,8 @@ type home struct {
 	// secrets must never be seen anywhere; see noSecrets.
 	secrets []string
 	output  bytes.Buffer // everything printed so far
+	// program is what run runs; empty is creel.
+	program string
 	// holder is the process whose mount namespace the home is seen in, 0 for this
 	// one's own, and root is what to put before its paths to see it from here.
 	holder int
@@ -108,7 +110,13 @@ type result struct {
 }
 
 // run runs creel with a bound of 60 s.
-func (h *home) run(args ...string) result { return h.runProgram(creel, nil, args...) }
+func (h *home) run(args ...string) result {
+	h.t.Helper()
+	if h.program != "" {
+		return h.runProgram(h.program, nil, args...)
+	}
+	return h.runProgram(creel, nil, args...)
+}
 
 func (h *home) runProgram(program string, extra []string, args ...string) result {
 	h.t.Helper()
