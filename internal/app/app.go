@@ -111,7 +111,8 @@ func (g *graph) runtime(name string) (gateway.Runtime, error) {
 }
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
-	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit})
+	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit,
+		Usable: func(ctx context.Context) error { return server.Usable(ctx, paths) }})
 }
 
 func (g *graph) driver(paths state.Gateway) sandbox.Driver {

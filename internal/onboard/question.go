@@ -46,8 +46,8 @@ func Questions() []Question {
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
-		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock"},
-		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept; the only one is unconfined"},
+		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock; unconfined also needs accept-risk"},
+		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept where nothing stronger works; the only one is unconfined"},
 		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
 	}
 }

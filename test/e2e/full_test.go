@@ -114,6 +114,12 @@ func TestE2E(t *testing.T) {
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
+	t.Run("unconfined", testUnconfined)
+	t.Run("long-commands", testLongCommands)
+	t.Run("sftp", testSFTP)
+	t.Run("disk", testDisk)
+	t.Run("executable", testExecutable)
+	t.Run("damage", testDamage)
 }
 
 func testFull(t *testing.T) {
