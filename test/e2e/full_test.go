@@ -109,6 +109,7 @@ func TestE2E(t *testing.T) {
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)
+	t.Run("gateway-bootstrap-secret-repair-container", testSecretRepairContainer)
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("busy", testBusy)
