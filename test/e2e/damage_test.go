@@ -26,6 +26,7 @@ func testDamage(t *testing.T) {
 	t.Run("journal", testDamagedJournal)
 	t.Run("key", testDamagedKey)
 	t.Run("leftovers", testLeftovers)
+	t.Run("unreadable", testUnreadable)
 }
 
 // standing is a home in which everything is up.
