@@ -93,6 +93,9 @@ func testSubset(t *testing.T, c *kubeenv.Cluster, s shell, g bundle.Generation, 
 	if rolled := w.rolled(); (rolled == "") != (len(replaced) == 0) {
 		t.Errorf("replaced %q, restarted at %q", replaced, rolled)
 	}
+	if pending := w.pending(); pending != "" {
+		t.Errorf("it is still noted that %s is replaced", pending)
+	}
 	handshake(t, g, snapshotOf(after))
 	nowhere(t, after, map[string]string{"standard output": out.stdout, "an argument": m.arguments()})
 

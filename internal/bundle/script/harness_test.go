@@ -27,7 +27,7 @@ type shell struct {
 }
 
 // programs are those that a script may use: what is not here is not found.
-var programs = []string{"cat", "cmp", "cp", "cut", "date", "grep", "mkdir", "mktemp", "openssl", "rm", "sed", "tr", "wc"}
+var programs = []string{"cat", "cmp", "cp", "cut", "date", "grep", "mkdir", "mktemp", "mv", "openssl", "rm", "sed", "tr", "wc"}
 
 func dash(t testing.TB) shell { return lookShell(t, "dash", "dash", "apt-get install dash") }
 func bash(t testing.TB) shell { return lookShell(t, "bash", "bash", "apt-get install bash") }

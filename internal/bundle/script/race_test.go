@@ -181,6 +181,102 @@ func TestOtherThanWritten(t *testing.T) {
 	}
 }
 
+// A gateway whose CA was replaced is told, also when reading back fails: it would
+// go on with the old one, and the next run would find that nothing is missing.
+func TestRolledBeforeReadBack(t *testing.T) {
+	t.Parallel()
+	w, m, text := scene(t, bundle.ClientTLS)
+	m.wrap("kubectl", w.c.Bin+"/kubectl", "case \" $* \" in "+readBack+") exit 1 ;; esac")
+	m.run(text).must(t, 4, "is replaced", "creel: read back what was written\n")
+	if w.rolled() == "" || w.pending() != "" {
+		t.Errorf("rolled %q, pending %q", w.rolled(), w.pending())
+	}
+	w.good()
+}
+
+// Killed or refused after the last write, it leaves nothing missing, and still
+// the next run tells the gateway to start again.
+func TestKilledBeforeRoll(t *testing.T) {
+	c := cluster.Get(t)
+	const roll = `*"creel/restarted-at"*`
+	for _, s := range shells(t) {
+		for _, g := range []bundle.Generation{bundle.Generation1, bundle.Generation2} {
+			t.Run(fmt.Sprint(s.name, " ", g), func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t, c, g)
+				w.fill(bundle.ClientTLS)
+				other := partner(g, bundle.ClientTLS)
+				// Of what another kind of repair has noted nothing is forgotten.
+				w.c.Must(t, "PATCH", w.statefulSet("/openshell"), `{"metadata": {"annotations": {"creel/restart-pending": "{\"another\":\"uid/1\"}"}}}`)
+				m := newMachine(t, s, c.Bin+"/kubectl", c.AdminKubeconfig)
+				text := generate(t, script.Options{Want: w.want})
+				old := w.secrets()[other].Metadata
+				m.kill(c, roll, text)
+				w.good()
+				want := fmt.Sprintf(`{"another":"uid/1","%s":"%s/%s"}`, other, old.UID, old.ResourceVersion)
+				if w.rolled() != "" || w.pending() != want {
+					t.Fatalf("rolled %q, pending %s, want %s", w.rolled(), w.pending(), want)
+				}
+
+				m.wrap("kubectl", c.Bin+"/kubectl", "case \" $* \" in "+roll+") exit 1 ;; esac")
+				m.run(text).must(t, 1, "", "creel: the gateway could not be told to start again")
+
+				// Neither is it forgotten when the other half gets lost as well.
+				w.lose(bundle.ClientTLS)
+				m.kill(c, roll, text)
+				if want := fmt.Sprintf(`{"another":"uid/1","%s":"before"}`, other); w.rolled() != "" || w.pending() != want {
+					t.Fatalf("rolled %q, pending %s, want %s", w.rolled(), w.pending(), want)
+				}
+				after := w.good()
+
+				m.wrap("kubectl", c.Bin+"/kubectl", "")
+				m.run(text).must(t, 0, "none is missing. The gateway was not started again since one was replaced, and is now: "+other+".\n", "")
+				rolled := w.rolled()
+				if diff := cmp.Diff(after, w.secrets()); diff != "" || rolled == "" || w.pending() != "" {
+					t.Fatalf("rolled %q, pending %q, %s", rolled, w.pending(), diff)
+				}
+				m.run(text).must(t, 0, "none is missing, nothing was changed.\n", "")
+			})
+		}
+	}
+}
+
+// What was noted and not done owes nothing.
+func TestNothingReplacedNothingRolled(t *testing.T) {
+	t.Parallel()
+	w, m, text := scene(t, bundle.ClientTLS)
+	m.kill(w.c, replacement, text)
+	if w.pending() == "" {
+		t.Error("nothing is noted")
+	}
+	w.create(objectOf(issue(t, w.want).Secrets[bundle.ClientTLS]))
+	m.wrap("kubectl", w.c.Bin+"/kubectl", "")
+	m.run(text).must(t, 0, "none is missing, nothing was changed.\n", "")
+	if w.rolled() != "" {
+		t.Error("it was rolled")
+	}
+	// Nor does what nobody of Creel has written.
+	w.c.Must(t, "PATCH", w.statefulSet("/openshell"), `{"metadata": {"annotations": {"creel/restart-pending": "a|b\n'$(x)' {\"-n\": [\"y\"]}"}}}`)
+	m.run(text).must(t, 0, "none is missing, nothing was changed.\n", "")
+}
+
+// kill runs a script that is killed before its first call of kubectl whose
+// arguments match a shell pattern.
+func (m *machine) kill(c *kubeenv.Cluster, pattern, text string) {
+	m.t.Helper()
+	m.wrap("kubectl", c.Bin+"/kubectl", "case \" $* \" in "+pattern+") kill -KILL $PPID; exit 1 ;; esac")
+	if err := m.command(m.t.Context(), m.file(text)).Run(); err == nil || !strings.Contains(err.Error(), "killed") {
+		m.t.Fatalf("it ended with %v", err)
+	}
+	left, err := filepath.Glob(filepath.Join(m.tmp, "*"))
+	if err != nil || len(left) != 1 {
+		m.t.Fatalf("%q, %v", left, err)
+	}
+	if err := os.RemoveAll(left[0]); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 // Killed between the two halves of a pair, it leaves one absent, and the next
 // run makes both again.
 func TestKilledBetweenHalves(t *testing.T) {

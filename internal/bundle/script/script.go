@@ -94,6 +94,9 @@ type fields struct {
 	Backdating                                     string // hours:minutes
 	HandshakeBytes, HandshakeDigits                int
 
+	// Annotations of the StatefulSet and of its pod template.
+	Pending, RestartedAt, RestartedFor string
+
 	// Marks are the names by which a pod template shows its generation.
 	Marks struct{ Server, Authority, Client, Handshake, SandboxKey string }
 }
@@ -131,6 +134,7 @@ func (o Options) fields() (fields, error) {
 		Namespace: cmp.Or(want.Namespace, "openshell"), StatefulSet: cmp.Or(o.StatefulSet, "openshell"),
 		Timeout: requestTimeout, MaxBackups: maxBackups, Named: o.Plan != nil,
 		AuthorityProfile: want.Profile(bundle.CA), HandshakeBytes: bundle.HandshakeBytes, HandshakeDigits: 2 * bundle.HandshakeBytes,
+		Pending: bundle.AnnotationRestartPending, RestartedAt: bundle.AnnotationRestartedAt, RestartedFor: bundle.AnnotationRestartedFor,
 		Backdating: fmt.Sprintf("%d:%02d", int(bundle.Backdating.Hours()), int(bundle.Backdating.Minutes())%60)}
 	if err := f.check(known); err != nil {
 		return fields{}, err

@@ -137,18 +137,25 @@ func snapshotOf(found map[string]object) bundle.Snapshot {
 
 // rolled says when the gateway was told to start again; empty when it was not.
 func (w *world) rolled() string {
-	w.t.Helper()
-	var set struct {
-		Spec struct {
-			Template struct {
-				Metadata struct{ Annotations map[string]string }
-			}
+	return w.gateway().Spec.Template.Metadata.Annotations["creel/restarted-at"]
+}
+
+// pending is what is noted on the gateway as about to be replaced.
+func (w *world) pending() string { return w.gateway().Metadata.Annotations["creel/restart-pending"] }
+
+func (w *world) gateway() (set struct {
+	Metadata struct{ Annotations map[string]string }
+	Spec     struct {
+		Template struct {
+			Metadata struct{ Annotations map[string]string }
 		}
 	}
+}) {
+	w.t.Helper()
 	if err := json.Unmarshal(w.c.Must(w.t, "GET", w.statefulSet("/openshell"), nil), &set); err != nil {
 		w.t.Fatal(err)
 	}
-	return set.Spec.Template.Metadata.Annotations["creel/restarted-at"]
+	return set
 }
 
 // good fails the test unless the whole set is.

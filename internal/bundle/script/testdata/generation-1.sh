@@ -29,7 +29,7 @@ need_handshake=0
 work=''
 missing=''
 written=''
-replaced=''
+unrolled=''
 
 say() { printf '%s\n' "$1"; }
 
@@ -61,17 +61,18 @@ ssl() {
 # that, whoever is installing it would be raced.
 find_gateway() {
 	kube get statefulset "$statefulset" --ignore-not-found \
-		-o 'jsonpath={.metadata.name}|{.metadata.deletionTimestamp}{"\n"}{.spec.template.spec}{"\n"}' \
+		-o 'jsonpath={.metadata.name}|{.metadata.deletionTimestamp}|{.metadata.annotations.creel/restart-pending}{"\n"}{.spec.template.spec}{"\n"}' \
 		>"$work/gateway" 2>"$work/error" || unknown "look for StatefulSet $statefulset in namespace $namespace"
 	if [ ! -s "$work/gateway" ]; then
 		found=$(kube get namespace "$namespace" --ignore-not-found -o name 2>"$work/error") || found='not asked'
 		[ -n "$found" ] || stop "there is no namespace $namespace, nothing was changed"
 		stop "there is no StatefulSet $statefulset in namespace $namespace, nothing was changed"
 	fi
-	IFS='|' read -r found deleted <"$work/gateway"
+	IFS='|' read -r found deleted pending <"$work/gateway"
 	[ "$found" = "$statefulset" ] || stop "look for StatefulSet $statefulset: the answer makes no sense" "$work/gateway" 4
 	[ -z "$deleted" ] || stop "StatefulSet $statefulset in namespace $namespace is being deleted, nothing was changed"
 	sed 1d "$work/gateway" >"$work/template"
+	printf '%s\n' "$pending" | tr -d '{}' | tr ',' '\n' | sed -n '/^"[-a-z0-9.]*":"[-A-Za-z0-9/]*"$/p' >"$work/pending"
 	check_generation
 }
 
@@ -290,6 +291,23 @@ create() {
 	stop "secret $1 was made by somebody else meanwhile and not overwritten: run this script again"
 }
 
+# find_unrolled: the secrets that a run before this one replaced without having
+# told the gateway, because it was killed or refused in between. It has noted
+# which versions it was about to replace.
+find_unrolled() {
+	[ -s "$work/pending" ] || return 0
+	# shellcheck disable=SC2016 # kubectl's variables
+	kube get secret "$server" "$authority" "$client" "$handshake" --ignore-not-found -o 'go-template={{define "secret"}}"{{.metadata.name}}":"{{.metadata.uid}}/{{.metadata.resourceVersion}}"{{"\n"}}{{end}}{{if .items}}{{range .items}}{{template "secret" .}}{{end}}{{else}}{{template "secret" .}}{{end}}' \
+		>"$work/versions" 2>"$work/error" || unknown "look for versions of secrets in namespace $namespace"
+	for name in "$server" "$authority" "$client" "$handshake"; do
+		noted=$(grep -F -e "\"$name\":" "$work/pending") || continue
+		if ! grep -qxF -e "$noted" "$work/versions"; then unrolled="$unrolled $name"; fi
+		# What is left are secrets that this script has nothing to do with.
+		grep -vF -e "\"$name\":" "$work/pending" >"$work/others" || :
+		mv "$work/others" "$work/pending"
+	done
+}
+
 # write_pair NAME NAME: members that only fit each other. What exists goes first
 # and what is absent last, so that an interruption leaves one absent, which the
 # next run sees, and not two that do not fit.
@@ -307,20 +325,22 @@ write_pair() {
 }
 
 # replace NAME: keeps what is stored in a backup, then puts what was issued in
-# its place unless somebody has changed it since. It is tried first.
+# its place unless somebody has changed it since. It is tried first, and noted
+# that the gateway has to start again.
 replace() {
 	# shellcheck disable=SC2016 # kubectl's variables
-	kube get secret "$1" -o 'go-template={{.metadata.resourceVersion}} {{.type}} {{if .immutable}}immutable{{end}}{{"\n"}}{{range $k, $v := .data}}  {{printf "%q: %q" $k $v}}{{"\n"}}{{end}}' \
+	kube get secret "$1" -o 'go-template={{.metadata.resourceVersion}} {{.metadata.uid}} {{.type}} {{if .immutable}}immutable{{end}}{{"\n"}}{{range $k, $v := .data}}  {{printf "%q: %q" $k $v}}{{"\n"}}{{end}}' \
 		>"$work/old" 2>"$work/error" || unknown "read secret $1"
-	read -r version type immutable <"$work/old"
+	read -r version uid type immutable <"$work/old"
 	sed 1d "$work/old" >"$work/old-data"
 	how=swap
 	# These no API server lets anybody change.
 	if [ "$type" != "$(type_of "$1")" ] || [ -n "$immutable" ]; then how=remake; fi
 	"$how" "$1" "$version" server || stop "secret $1 may not be replaced, nothing was changed" "$work/error"
+	promise "$1" "$uid/$version" || stop "the gateway may not be told to start again, so secret $1 is not replaced, nothing was changed" "$work/error"
 	keep "$1" "$type"
 	"$how" "$1" "$version" none || stop "replace secret $1, which is kept as $backup" "$work/error"
-	replaced="$replaced $1"
+	case " $unrolled " in *" $1 "*) ;; *) unrolled="$unrolled $1" ;; esac
 	say "$1 is replaced because it only fits what is missing; the old one is kept as $backup."
 }
 
@@ -367,11 +387,28 @@ keep() {
 	done
 }
 
-# roll: a gateway that runs with the old values must start again.
+# promise NAME VERSION: notes on the StatefulSet what is about to be replaced.
+# Without that a run that is killed before it could roll would leave a gateway that
+# goes on with the old values for ever. For what was replaced without a roll before,
+# no version that can be there now is right.
+promise() {
+	{
+		cat "$work/pending"
+		for name in $unrolled; do printf '"%s":"before"\n' "$name"; done
+		case " $unrolled " in *" $1 "*) ;; *) printf '"%s":"%s"\n' "$1" "$2" ;; esac
+	} >"$work/notes"
+	notes=$(sed 's/"/\\"/g' "$work/notes" | tr '\n' ',')
+	kube patch statefulset "$statefulset" --type=merge \
+		-p '{"metadata":{"annotations":{"creel/restart-pending":"{'"${notes%,}"'}"}}}' >"$work/output" 2>"$work/error"
+}
+
+# roll: a gateway that runs with the old values must start again. The same patch
+# takes back the promise that it will: both happen or neither.
 roll() {
 	now=$(date -u +%Y-%m-%dT%H:%M:%SZ)
+	names=$(printf '%s' "${unrolled# }" | tr ' ' ',')
 	kube patch statefulset "$statefulset" --type=merge \
-		-p '{"spec":{"template":{"metadata":{"annotations":{"creel/restarted-at":"'"$now"'"}}}}}' \
+		-p '{"metadata":{"annotations":{"creel/restart-pending":null}},"spec":{"template":{"metadata":{"annotations":{"creel/restarted-at":"'"$now"'","creel/restarted-for":"'"$names"'"}}}}}' \
 		>"$work/output" 2>"$work/error" ||
 		stop "the gateway could not be told to start again, do: kubectl -n $namespace rollout restart statefulset/$statefulset" "$work/error"
 }
@@ -406,6 +443,12 @@ main() {
 
 	find_gateway
 	find_missing
+	find_unrolled
+	if [ -z "$missing" ] && [ -n "$unrolled" ]; then
+		roll
+		say "OpenShell bootstrap secrets: none is missing. The gateway was not started again since one was replaced, and is now:$unrolled."
+		return
+	fi
 	if [ -z "$missing" ]; then
 		say "OpenShell bootstrap secrets: none is missing, nothing was changed."
 		return
@@ -420,8 +463,8 @@ main() {
 	if [ "$need_client_bundle" = 1 ]; then write_pair "$authority" "$client"; fi
 	if [ "$need_server_tls" = 1 ]; then create "$server"; fi
 	if [ "$need_handshake" = 1 ]; then create "$handshake"; fi
+	if [ -n "$unrolled" ]; then roll; fi
 	verify
-	if [ -n "$replaced" ]; then roll; fi
 	say "✓ OpenShell bootstrap secrets created"
 	if [ "$need_client_bundle" = 1 ]; then
 		say "The client certificate is new: OpenShell clients need it to reach the gateway."
