@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"creel/internal/advisory"
 	"creel/internal/cli"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -17,15 +18,18 @@ import (
 	"creel/internal/state"
 )
 
-// destroy removes one sandbox. A gateway that answers does it; otherwise it is
-// done here, and a tombstone tells the gateway at its next start.
+// destroy removes one sandbox. A gateway that answers does it; where positively
+// none runs it is done here, and a tombstone tells the gateway at its next start.
+// With one that lives and cannot be asked it is refused: it would be raced for the
+// sandbox, might bring it back, and would not look at the tombstone.
 func (g *graph) destroy(ctx context.Context, gatewayName, name string, report gateway.Progress) (bool, error) {
 	runtime, err := g.runtime(gatewayName)
 	if err != nil {
 		// An unreadable desired state must not keep a sandbox from being destroyed.
 		runtime = g.embedded(g.roots.Gateway(gatewayName), 0, false)
 	}
-	if o := runtime.Observe(ctx); o.Verdict == health.OK {
+	switch o := runtime.Observe(ctx); {
+	case o.Verdict == health.OK:
 		c, err := runtime.Dial(ctx)
 		if err != nil {
 			return false, err
@@ -33,6 +37,8 @@ func (g *graph) destroy(ctx context.Context, gatewayName, name string, report ga
 		report("asking the gateway to delete sandbox " + name)
 		existed, err := c.DeleteSandbox(ctx, name)
 		return existed, errors.Join(err, c.Close())
+	case !o.Absent:
+		return false, cannotBeAsked(o)
 	}
 	paths := g.roots.Gateway(gatewayName)
 	driver := g.driver(paths)
@@ -41,8 +47,20 @@ func (g *graph) destroy(ctx context.Context, gatewayName, name string, report ga
 	if i < 0 {
 		return false, listErr
 	}
-	report("the gateway does not answer; deleting sandbox " + name + " without it")
+	report("no gateway runs; deleting sandbox " + name + " without it")
 	return true, bury(ctx, driver, paths, handles[i])
+}
+
+// cannotBeAsked is why a gateway of which a process may live does nothing for us,
+// and that without the process it can be done.
+func cannotBeAsked(o gateway.Observation) error {
+	hints := slices.Clone(o.Hints)
+	for _, way := range []string{"creel gateway restart", "creel gateway stop"} {
+		if !slices.Contains(hints, way) {
+			hints = append(hints, way)
+		}
+	}
+	return advisory.New(o.Reason, "the gateway may live and cannot be asked", errors.New(o.Message), hints...)
 }
 
 // bury destroys a sandbox while its gateway is down and leaves a tombstone, so

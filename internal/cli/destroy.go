@@ -21,8 +21,9 @@ func (a *app) destroyCommand() *cobra.Command {
 		Use:   "destroy [SANDBOX]",
 		Short: "Remove a sandbox and its workspace, for good",
 		Long: `End everything in a sandbox and remove it with its workspace, for good. Other
-sandboxes and the gateway go on. It works with the gateway dead. Destroying what
-does not exist changes nothing.`,
+sandboxes and the gateway go on. It works with the gateway dead, and not with one
+that lives and cannot be asked: stop that first. Destroying what does not exist
+changes nothing.`,
 		Example:           "  creel destroy SANDBOX\n  creel destroy SANDBOX --yes",
 		GroupID:           "use",
 		Args:              cobra.MaximumNArgs(1),

@@ -115,6 +115,7 @@ func TestE2E(t *testing.T) {
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
+	t.Run("destroy-with-mute-gateway", testDestroyMute)
 	t.Run("unconfined", testUnconfined)
 	t.Run("long-commands", testLongCommands)
 	t.Run("sftp", testSFTP)
@@ -359,6 +360,44 @@ func testDestroyDead(t *testing.T) {
 	if l := decode[listDocument](t, h.must(0, "list", "--json")); len(l.Sandboxes) != 0 {
 		t.Errorf("the gateway brought back what was destroyed: %+v", l)
 	}
+}
+
+// testDestroyMute: a gateway that lives is not raced for its sandbox, whether it
+// hangs or only this side lacks what it takes to ask it.
+func testDestroyMute(t *testing.T) {
+	h, dir := standing(t)
+	agent, pid := h.agentPID(), h.gatewayPID()
+	refused := func(reason string) {
+		t.Helper()
+		r := h.must(1, "destroy", "claw", "--yes")
+		for _, says := range []string{reason, "creel gateway stop"} {
+			if !strings.Contains(r.stdout+r.stderr, says) {
+				t.Errorf("it does not say %q:\n%s%s", says, r.stdout, r.stderr)
+			}
+		}
+		if syscall.Kill(agent, 0) != nil {
+			t.Fatal("the agent is gone")
+		}
+	}
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	refused("gateway-hung")
+	if err := syscall.Kill(pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(dir, "tls", "client", "tls.key")
+	if err := os.Rename(key, key+".kept"); err != nil {
+		t.Fatal(err)
+	}
+	refused("secrets-")
+	if stones, err := filepath.Glob(filepath.Join(dir, "deleted", "*")); err != nil || len(stones) > 0 {
+		t.Errorf("tombstones %q, %v", stones, err)
+	}
+	// What it advises does it.
+	h.must(0, "gateway", "stop")
+	h.must(0, "destroy", "claw", "--yes")
+	eventually(t, "the agent is gone", func() bool { return syscall.Kill(agent, 0) != nil })
 }
 
 func testBadInput(t *testing.T) {
