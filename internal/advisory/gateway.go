@@ -73,6 +73,11 @@ var gateway = []Advisory{
 		Commands: []string{"creel gateway restart", "creel gateway secrets inspect"},
 	},
 	{
+		ID: "gateway-credential-refused", Severity: Error, Layer: "gateway", Title: "The gateway refuses our credentials",
+		Reason:   "It was reached, and the client certificate or the token of its registration does not open it: expired, revoked or another gateway's.",
+		Commands: []string{"openshell gateway login", "creel gateway status --json"},
+	},
+	{
 		ID: "gateway-open", Severity: Error, Layer: "gateway", Title: "The gateway lets strangers in",
 		Reason:   "A caller without client certificate was answered. Every process of this machine could command the gateway.",
 		Commands: []string{"creel gateway stop", "creel gateway start"}, Blocking: true,
