@@ -19,6 +19,7 @@ import (
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/gateway/embedded"
+	"creel/internal/gateway/launch"
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -125,7 +126,7 @@ func (g *graph) savedLog(ctx context.Context, gatewayName, name string, w io.Wri
 	if i < 0 {
 		return errors.Join(gateway.ErrNotFound, err)
 	}
-	return embedded.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
+	return launch.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
 }
 
 // serve is the daemon.

@@ -34,3 +34,6 @@ func Lookup(pid int) (Process, error) {
 
 // Executables is not possible here.
 func Executables() ([]string, error) { return nil, errUnsupported }
+
+// Session cannot be told here.
+func Session(int) ([]Process, error) { return nil, errUnsupported }

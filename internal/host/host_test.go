@@ -347,7 +347,7 @@ func FuzzParseStat(f *testing.F) {
 
 func TestParseStatWithAnyName(t *testing.T) {
 	p, err := parseStat([]byte("7 (a) b) S) Z " + strings.Repeat("1 ", 18) + "42 0"))
-	if err != nil || p != (Process{PID: 7, State: 'Z', Start: 42}) || !p.Gone() {
+	if err != nil || p != (Process{PID: 7, State: 'Z', Start: 42, Session: 1}) || !p.Gone() {
 		t.Errorf("parseStat = %+v, %v", p, err)
 	}
 }

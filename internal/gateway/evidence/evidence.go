@@ -55,6 +55,13 @@ func (c *Chain) Break(link, probe string, v health.Verdict, reason, message stri
 	}
 }
 
+// Override records that a link which seemed to hold does not: it decides over what
+// broke after it.
+func (c *Chain) Override(link, probe string, v health.Verdict, reason, message string) {
+	c.Evidence = append(c.Evidence, health.Evidence{Probe: probe, Answer: message, Verdict: v})
+	c.broken, c.Verdict, c.Reason, c.Message = link, v, reason, message
+}
+
 // Broken reports whether a link broke.
 func (c *Chain) Broken() bool { return c.broken != "" }
 
