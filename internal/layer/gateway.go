@@ -44,7 +44,11 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 		return d
 	}
 	if o.Verdict == health.OK {
-		r.Message = fmt.Sprintf("%s answers on https://%s:%d (pid %d)", g.name, o.Endpoint.Host, o.Endpoint.Port, o.Identity.PID)
+		r.Message = o.Message
+		if o.Identity.PID != 0 {
+			r.Message = fmt.Sprintf("%s answers on %s (pid %d)", g.name, o.Endpoint.URL(), o.Identity.PID)
+		}
+		r.Caveats = append(r.Caveats, o.Caveats...)
 		for _, d := range o.Drift {
 			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "gateway-drifted", Message: d})
 		}
@@ -56,6 +60,9 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 // Plan starts a gateway that does not run and restarts one that is broken.
 // Neither disturbs a sandbox: supervisors keep them and reconnect.
 func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
+	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
+		return nil // somebody else runs it
+	}
 	switch {
 	case found.Verdict == health.OK:
 		return nil
