@@ -19,7 +19,9 @@ import (
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/gateway/embedded"
+	"creel/internal/gateway/external"
 	"creel/internal/gateway/launch"
+	"creel/internal/gateway/openshell"
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -107,7 +109,20 @@ func (g *graph) runtime(name string) (gateway.Runtime, error) {
 	case err != nil:
 		return nil, err
 	}
-	return g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0), nil
+	return g.wanted(paths, doc), nil
+}
+
+// wanted is the runtime that a document asks for.
+func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtime {
+	port := doc.Gateway.Port
+	switch doc.Runtime {
+	case desired.OpenShell:
+		return openshell.New(openshell.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: port != 0,
+			Plaintext: doc.Gateway.TLS == desired.Plaintext})
+	case desired.External:
+		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
+	}
+	return g.embedded(paths, port, port != 0)
 }
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
@@ -155,7 +170,7 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		return cli.Stack{}, err
 	}
 	paths := g.roots.Gateway(doc.Name)
-	runtime := g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0)
+	runtime := g.wanted(paths, doc)
 	session := layer.NewSession(runtime)
 	key := scope.Key
 	if key == nil {
@@ -184,6 +199,10 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 			return cli.Stack{}, err
 		}
 		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want), layer.NewDashboard(session, want, probeDashboard))
+	}
+	if doc.Runtime == desired.External {
+		// Both are its owner's; the gateway's own layer reads the registration.
+		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Secrets || l.ID() == layer.Registration })
 	}
 	if len(scope.Only) > 0 {
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return !slices.Contains(scope.Only, l.ID()) })

@@ -80,6 +80,9 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if held, holder, err := state.Held(paths.File(state.DaemonLockFile)); err == nil && held {
 		removal.Processes = append(removal.Processes, fmt.Sprintf("gateway daemon (pid %d)", holder.PID))
 	}
+	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
+		removal.Processes = append(removal.Processes, "openshell-gateway")
+	}
 	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
 		if _, err := os.Lstat(p); err == nil {
 			removal.Paths = append(removal.Paths, p)
@@ -89,9 +92,11 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		return removal, nil
 	}
 	var problems []error
-	report("stopping the gateway")
-	if err := runtime.Stop(ctx, report); err != nil {
-		problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+	if fixed, ok := runtime.(gateway.Fixed); !ok || !fixed.Fixed() {
+		report("stopping the gateway")
+		if err := runtime.Stop(ctx, report); err != nil {
+			problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+		}
 	}
 	for _, h := range handles {
 		report("removing sandbox " + h.Name)
