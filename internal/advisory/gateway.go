@@ -3,7 +3,7 @@ package advisory
 var gateway = []Advisory{
 	{
 		ID: "gateway-not-running", Severity: Error, Layer: "gateway", Title: "The gateway is not running",
-		Reason:   "No process holds the gateway's lock. Running sandboxes go on without it, but cannot be reached.",
+		Reason:   "No process of the gateway runs: its lock is free, or the process that was launched has ended. Running sandboxes go on without it, but cannot be reached.",
 		Commands: []string{"creel gateway start"},
 	},
 	{
@@ -149,8 +149,8 @@ var gateway = []Advisory{
 	},
 	{
 		ID: "gateway-glibc", Severity: Error, Layer: "gateway", Title: "The executable needs a newer C library",
-		Reason:   "It was linked against a newer glibc than this machine has. A static build (CGO_ENABLED=0) needs none.",
-		Commands: []string{"ldd --version", "CGO_ENABLED=0 go build ./cmd/creel"}, Blocking: true,
+		Reason:   "It was linked against a newer glibc than this machine has; the message says which. Creel's own static build (CGO_ENABLED=0) needs none; an openshell-gateway has to be one that was built for this system.",
+		Commands: []string{"ldd --version", "CGO_ENABLED=0 go build ./cmd/creel", "creel onboard --gateway OTHER --runtime embedded"}, Blocking: true,
 	},
 	{
 		ID: "gateway-library-missing", Severity: Error, Layer: "gateway", Title: "The executable needs a library that is missing",
@@ -175,7 +175,7 @@ var gateway = []Advisory{
 	{
 		ID: "gateway-binary-missing", Severity: Error, Layer: "gateway", Title: "openshell-gateway was not found",
 		Reason:   "The runtime openshell runs the program openshell-gateway, which is neither named by CREEL_OPENSHELL_GATEWAY_BIN nor in the usual places.",
-		Commands: []string{"CREEL_OPENSHELL_GATEWAY_BIN=/path/to/openshell-gateway creel gateway start", "creel onboard --runtime embedded"}, Blocking: true,
+		Commands: []string{"CREEL_OPENSHELL_GATEWAY_BIN=/path/to/openshell-gateway creel gateway start", "creel onboard --gateway OTHER --runtime embedded"}, Blocking: true,
 	},
 	{
 		ID: "gateway-log-missing", Severity: Info, Layer: "gateway", Title: "The gateway has no log yet",

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"creel/internal/advisory"
 	"creel/internal/agent/console"
 	"creel/internal/bundle"
 	"creel/internal/cli"
@@ -150,6 +151,9 @@ func (g *graph) serve(ctx context.Context, name string) error {
 		return err
 	}
 	paths := g.roots.Gateway(name)
+	if doc, err := desired.Load(paths.Desired()); err == nil && doc.Runtime != desired.Embedded {
+		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil)
+	}
 	return embedded.Serve(ctx, embedded.ServeConfig{
 		Gateway: paths,
 		Driver:  g.driver(paths),

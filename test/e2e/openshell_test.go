@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -89,10 +88,7 @@ func testOpenShellLifecycle(t *testing.T) {
 		h := newGatewayHome(t, "", "version=0.0.88")
 		h.must(0, "gateway", "start")
 		s, _ := h.status()
-		if err := syscall.Kill(s.PID, syscall.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		eventually(t, "ended", func() bool { p, err := host.Lookup(s.PID); return err != nil || p.Gone() })
+		end(t, s.PID)
 		began := time.Now()
 		if s, r := h.status(); s.Reason != "gateway-not-running" || r.code != 1 {
 			t.Errorf("exit %d: %+v", r.code, s)
@@ -164,6 +160,20 @@ func (h *gatewayHome) sandboxes() {
 	}
 	if r := h.run("onboard", "--yes", "--non-interactive", "--agent", "console", "--name", "box"); r.code != 2 || !strings.Contains(r.stderr, "embedded only") {
 		h.t.Errorf("console: exit %d\n%s", r.code, r.stderr)
+	}
+	recorded := filepath.Join(h.dir, "config", "gateways", "creel.yaml")
+	h.must(3, "apply", "-f", recorded, "--yes")
+	content, err := os.ReadFile(recorded)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	other := strings.Replace(strings.Replace(string(content), "openshell", "external", 1), "docker", "external", 1)
+	other = strings.NewReplacer("gateway:\n", "", "  tls: plaintext\n", "", "  tls: mtls\n", "").Replace(other)
+	if r := h.runInput(other, creel, nil, "apply", "-f", "-", "--yes"); r.code != 2 || !strings.Contains(r.stderr, "runtime-changed") {
+		h.t.Errorf("another runtime: exit %d\n%s", r.code, r.stderr)
+	}
+	if r := h.run("gateway", "serve"); r.code != 2 || !strings.Contains(r.stderr, "runtime-changed") {
+		h.t.Errorf("serve: exit %d\n%s", r.code, r.stderr)
 	}
 	if r := h.run("dashboard", "box"); r.code == 0 {
 		h.t.Error("a dashboard was shown")

@@ -104,13 +104,20 @@ func (r *Runtime) askProcess(c *evidence.Chain) (m marker, absent bool) {
 	m, err := readMarker(r.cfg.Gateway)
 	took := time.Since(start)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case lost(err):
 		if m, found := r.candidate(); found {
 			c.Hold(probe, fmt.Sprintf("absent; process %d holds port %d and has this gateway's database", m.PID, m.Port), time.Since(start))
 			return m, evidence.AskProcess(c, m.PID, m.ProcessStart)
 		}
-		c.Break(evidence.Process, probe, health.Failed, "gateway-not-running", "no gateway process was started", took)
-		return marker{}, true
+		if errors.Is(err, fs.ErrNotExist) {
+			c.Break(evidence.Process, probe, health.Failed, "gateway-not-running", "no gateway process was started", took)
+			return marker{}, true
+		}
+		if r.nobodyListens() {
+			c.Break(evidence.Process, probe, health.Failed, "gateway-not-running", "nobody listens on the recorded port; "+err.Error(), took)
+			return marker{}, true
+		}
+		fallthrough
 	case err != nil:
 		reason, v := "gateway-unknown", health.Unknown
 		if a, ok := advisory.Of(err); ok {
@@ -121,6 +128,23 @@ func (r *Runtime) askProcess(c *evidence.Chain) (m marker, absent bool) {
 	}
 	c.Hold(probe, fmt.Sprintf("pid %d, port %d", m.PID, m.Port), took)
 	return m, evidence.AskProcess(c, m.PID, m.ProcessStart)
+}
+
+// lost reports that there is no marker that could name a process. One of a newer
+// Creel does name it, and is not ours to read.
+func lost(err error) bool {
+	p, ok := advisory.Of(err)
+	return errors.Is(err, fs.ErrNotExist) || ok && p.ID == "gateway-marker-invalid"
+}
+
+// nobodyListens reports that the port where the gateway last served is free.
+func (r *Runtime) nobodyListens() bool {
+	port, err := readPort(r.cfg.Gateway)
+	if err != nil {
+		return false
+	}
+	_, held := host.PortHolder(port)
+	return !held
 }
 
 // candidate is a process that may be adopted: it listens on the recorded port, and
@@ -175,12 +199,14 @@ func (r *Runtime) holder(port, pid int) string {
 // TLS the certificate of our own authority proves it even where /proc does not
 // show who listens.
 func (r *Runtime) identify(m marker, version string) (gateway.Identity, evidence.Finding) {
-	u, held := host.PortHolder(m.Port)
 	who := gateway.Identity{Gateway: r.cfg.Gateway.Name, PID: m.PID, StartedAt: m.StartedAt, Version: version}
-	switch {
-	case held && u.PID == m.PID:
+	ours, err := host.Listens(m.PID, m.Port)
+	if ours {
 		return who, evidence.Finding{Verdict: health.OK, Message: fmt.Sprintf("process %d holds the port, version %s", m.PID, version)}
-	case held && u.PID != 0:
+	}
+	u, held := host.PortHolder(m.Port)
+	switch {
+	case err == nil && held && u.PID != 0:
 		return gateway.Identity{}, evidence.Finding{Verdict: health.Failed, Reason: "gateway-not-ours",
 			Message: fmt.Sprintf("port %d is held by %s, not by process %d", m.Port, u, m.PID)}
 	case m.Plaintext:

@@ -54,6 +54,9 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 	case !o.Absent:
 		report("restarting: " + o.Message)
 	}
+	if held, holder, err := state.Held(g.File(state.DaemonLockFile)); err != nil || held {
+		return advisory.New("gateway-already-running", fmt.Sprintf("gateway %s runs as a daemon of Creel (pid %d)", g.Name, holder.PID), err)
+	}
 	if !o.Absent {
 		if err := r.Stop(ctx, report); err != nil {
 			return err

@@ -23,14 +23,17 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 	}
 	g := r.cfg.Gateway
 	m, err := readMarker(g)
-	if errors.Is(err, fs.ErrNotExist) {
+	if lost(err) {
 		found := false
 		if m, found = r.candidate(); !found {
+			if !errors.Is(err, fs.ErrNotExist) && !r.nobodyListens() {
+				return err // nobody is identified by it
+			}
 			report("gateway " + g.Name + " is not running")
-			return nil
+			return host.Explain(removeMarker(g), g.Dir())
 		}
 	} else if err != nil {
-		return err // nobody is identified by it
+		return err
 	}
 	p, err := launch.OpenProcess(m.PID, m.ProcessStart)
 	switch {
