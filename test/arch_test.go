@@ -164,6 +164,7 @@ var homes = []onlyIn{
 	{[]string{"charm.land/..."}, []string{"creel/internal/cli/ui"}, "prompts and colours are the terminal's"},
 	{[]string{"github.com/landlock-lsm/...", "github.com/elastic/go-seccomp-bpf/...", "github.com/vishvananda/..."}, []string{"creel/internal/supervisor/confine/..."}, "one package confines"},
 	{[]string{"k8s.io/..."}, []string{"creel/internal/gateway/kube", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "a cluster is reached in three places"},
+	{[]string{"github.com/moby/...", "github.com/containerd/..."}, []string{"creel/internal/host/engine"}, "one package reaches container engines"},
 	{[]string{"creel/internal/supervisor/confine/..."}, []string{"creel/internal/app", "creel/internal/supervisor/...", "creel/internal/sandbox/process"}, "confinement belongs to supervisors and their driver"},
 	{[]string{"filippo.io/age/..."}, []string{"creel/internal/credential"}, "one package encrypts at rest"},
 }
@@ -230,6 +231,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/server", "creel/internal/app"},
 		{"creel/internal/server", "creel/internal/gateway/client"},
 		{"creel/internal/onboard", "github.com/spf13/cobra"},
+		{"creel/internal/bundle/execstore", "github.com/moby/moby/client"},
+		{"creel/internal/host", "github.com/containerd/errdefs"},
 		{"creel/internal/desired", "gopkg.in/yaml.v3"},
 		{"creel/internal/gateway/classify", "os"},
 		{"creel/internal/gateway/classify", "net/http"},
@@ -244,6 +247,7 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/cli", "creel/internal/gateway"},
 		{"creel/internal/server/store", "modernc.org/sqlite"},
 		{"creel/internal/app", "creel/internal/server"},
+		{"creel/internal/host/engine", "github.com/moby/moby/client"},
 		{"creel/cmd/creel", "creel/internal/app"},
 	} {
 		if v := violations(listed{ImportPath: c.from, Imports: []string{c.imports}, Deps: []string{c.imports}}); len(v) > 0 {

@@ -10,13 +10,13 @@ var sandbox = []Advisory{
 		ID: "confinement-unavailable", Severity: Error, Layer: "host", Blocking: true,
 		Title:    "No confinement available",
 		Reason:   "Neither Linux namespaces nor Landlock with network rules (ABI 4, Linux 6.7) work for this user on this machine, so an agent could reach everything you can.",
-		Commands: []string{"creel doctor", "creel onboard --accept-risk unconfined"},
+		Commands: []string{"creel doctor", "creel onboard --confinement auto --accept-risk unconfined"},
 	},
 	{
 		ID: "confinement-risk", Severity: Error, Layer: "input", Blocking: true,
 		Title:    "Risk not accepted",
 		Reason:   "A sandbox without confinement can read, change and send whatever its user can. It is only started when that is accepted in so many words.",
-		Commands: []string{"creel onboard --accept-risk unconfined"},
+		Commands: []string{"creel onboard --confinement unconfined --accept-risk unconfined"},
 	},
 	{
 		ID: "confinement-degraded", Severity: Warning, Layer: "sandbox",
@@ -63,7 +63,7 @@ var sandbox = []Advisory{
 	{
 		ID: "sandbox-record-corrupt", Severity: Error, Layer: "sandbox",
 		Title:    "A sandbox's record cannot be read",
-		Reason:   "The file handle.json of a sandbox is damaged, foreign or of a newer version. It is left as it is; the other sandboxes are not affected.",
-		Commands: []string{"creel list", "creel doctor"},
+		Reason:   "The file handle.json of a sandbox is damaged, foreign or of a newer version. It is left as it is; the other sandboxes are not affected. Moved away, it is made anew from what the gateway knows.",
+		Commands: []string{"mv FILE FILE.damaged", "creel start SANDBOX"},
 	},
 }

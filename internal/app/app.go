@@ -63,6 +63,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
 		SavedLog:       g.savedLog,
+		ClusterSecrets: clusterSecrets,
 		AttachRegistration: func(name string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
 			if _, err := g.findRoots(); err != nil {
 				return "", err
@@ -127,7 +128,8 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 }
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
-	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit})
+	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit,
+		Usable: func(ctx context.Context) error { return server.Usable(ctx, paths) }})
 }
 
 func (g *graph) driver(paths state.Gateway) sandbox.Driver {

@@ -45,16 +45,13 @@ func (g *graph) hostChecks(paths state.Gateway, doc desired.Document) []layer.Ho
 // confinement chooses the tier for every wanted sandbox.
 func confinement(ctx context.Context, doc desired.Document) (string, *health.Caveat, error) {
 	support := confine.Probe(ctx)
-	wanted := []sandbox.Tier{}
-	for _, s := range doc.Sandboxes {
-		wanted = append(wanted, s.Confinement)
-	}
+	wanted := doc.Sandboxes
 	if len(wanted) == 0 {
-		wanted = append(wanted, sandbox.TierAuto)
+		wanted = []desired.Sandbox{{Confinement: sandbox.TierAuto}}
 	}
 	answer := ""
 	for _, w := range wanted {
-		tier, reason, err := confine.Choose(w, support, w == sandbox.TierUnconfined)
+		tier, reason, err := confine.Choose(w.Confinement, support, w.AcceptRisk == string(sandbox.TierUnconfined))
 		if err != nil {
 			return "", nil, err
 		}
@@ -91,7 +88,7 @@ func disk(paths state.Gateway) (string, *health.Caveat, error) {
 	answer := fmt.Sprintf("%d MiB free, %d MiB needed", d.Free>>20, leastDisk>>20)
 	switch {
 	case d.Free < leastDisk:
-		return "", nil, advisory.New("disk-full", answer, nil)
+		return "", nil, advisory.New("disk-full", fmt.Sprintf("%s has %s", d.Path, answer), nil)
 	case d.Free < littleDisk:
 		return answer, &health.Caveat{Advisory: "disk-space-low", Message: answer}, nil
 	}

@@ -112,6 +112,7 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		return removal, errors.Join(problems...)
 	}
 	report("removing state")
+	problems = append(problems, state.Sweep(paths.Desired()))
 	for _, p := range removal.Paths {
 		problems = append(problems, os.RemoveAll(p))
 	}

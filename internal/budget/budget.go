@@ -31,6 +31,8 @@ const (
 	RelayOpen      Name = "relay-open"      // RelayOpen until the supervisor's stream arrives
 	SessionWait    Name = "session-wait"    // waiting for a supervisor's session
 	Lock           Name = "lock"            // waiting for a lock that another process holds briefly
+	Cluster        Name = "cluster"         // one call to a Kubernetes API
+	ClusterDelete  Name = "cluster-delete"  // an object deleted until it has disappeared
 )
 
 // Entry is one row of the table that `creel help budgets` prints.
@@ -58,6 +60,8 @@ func Table() []Entry {
 		{RelayOpen, 10 * time.Second, "relay asked for until the supervisor's stream arrives"},
 		{SessionWait, 15 * time.Second, "waiting for a supervisor's session"},
 		{Lock, 2 * time.Second, "waiting for a lock that is held briefly"},
+		{Cluster, 10 * time.Second, "one call to a Kubernetes API"},
+		{ClusterDelete, 10 * time.Second, "an object in a cluster deleted until it has disappeared"},
 	}
 }
 

@@ -134,16 +134,26 @@ func (in *inspection) leaves(ms []member) []*x509.Certificate {
 	return found
 }
 
-// embeddedAuthority finds the CA of a set that keeps it inside its leaves.
+// embeddedAuthority finds the CA of a set that keeps it inside its leaves. That
+// of a whole member counts: an incomplete one is issued again whatever it says,
+// and a write that was interrupted before it leaves an outdated CA in there.
 func (in *inspection) embeddedAuthority(ms []member) authority {
+	found := authority{finding: Finding{Name: "the CA", Class: Absent, Automatic: true}}
 	for _, m := range ms {
-		certs, err := parseCertificates(in.snapshot.Secrets[m.stored].Data[keyCACert])
+		s := in.snapshot.Secrets[m.stored]
+		certs, err := parseCertificates(s.Data[keyCACert])
 		if err != nil {
 			continue
 		}
-		return authority{certs: certs, finding: Finding{Member: m.name, Name: m.stored, Class: OK}}
+		a := authority{certs: certs, finding: Finding{Member: m.name, Name: m.stored, Class: OK}}
+		if len(missingKeys(m, s)) == 0 {
+			return a
+		}
+		if len(found.certs) == 0 {
+			found = a
+		}
 	}
-	return authority{finding: Finding{Name: "the CA", Class: Absent, Automatic: true}}
+	return found
 }
 
 // judgeAuthority looks at a CA certificate by itself; Class and Detail are set.

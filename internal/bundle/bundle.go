@@ -28,6 +28,9 @@ type Snapshot struct {
 	// Caveats is what the store noticed about the places, not the values: for
 	// example a private key that other users may read.
 	Caveats []health.Caveat
+	// Unrolled are names of members that were replaced by a repair that ended, or
+	// was ended, before the gateway was told. Repair makes up for it.
+	Unrolled []string
 	// Token is the store's own note for optimistic concurrency.
 	Token any
 }

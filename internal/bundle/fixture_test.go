@@ -160,6 +160,8 @@ type memoryStore struct {
 	secrets map[string]Secret
 	version int
 	backups []Secret
+	// unrolled is what an earlier repair left to roll.
+	unrolled []string
 	// failLoad is how Load fails; beforeApply happens between looking and writing.
 	failLoad    error
 	beforeApply func(*memoryStore)
@@ -171,7 +173,7 @@ func (m *memoryStore) Load(context.Context, Requirements) (Snapshot, error) {
 		return Snapshot{}, m.failLoad
 	}
 	s := clone(Snapshot{Secrets: m.secrets})
-	s.Token = m.version
+	s.Token, s.Unrolled = m.version, m.unrolled
 	return s, nil
 }
 

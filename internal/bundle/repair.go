@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/health"
 )
 
 // attempts is how often a repair plans again when somebody else wrote between
@@ -51,8 +52,9 @@ type Outcome struct {
 // unknown and is never repaired; where there is no gateway yet nothing is done,
 // and that is no error. Members that are good keep their bytes. The gateway is
 // rolled when a member that existed was replaced; for one that was absent it
-// is not, since it is still waiting for it. The error is not nil unless the set
-// is good at the end; the Outcome is filled as far as it went either way.
+// is not, since it is still waiting for it. A roll that an earlier repair owes
+// is made up for once the set is good. The error is not nil unless the set is
+// good at the end; the Outcome is filled as far as it went either way.
 //
 // It is one step of a start loop as much as a command: it looks first, and on a
 // good set it only looks.
@@ -76,7 +78,7 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 		return out, nil
 	}
 	if err != nil {
-		return out, unknown("read bootstrap secrets", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets", err)
 	}
 	out.Before = Inspect(snapshot, want, now)
 	if len(out.Before.Findings) == 0 {
@@ -89,7 +91,10 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 	}
 	if !do.NeedsRepair {
 		out.After = out.Before
-		return out, out.conclude(opts.Replace)
+		if err := out.conclude(opts.Replace); err != nil {
+			return out, err
+		}
+		return out, out.roll(ctx, target, slices.Clone(snapshot.Unrolled)...)
 	}
 	if opts.Progress != nil {
 		opts.Progress(announcement(do))
@@ -99,10 +104,14 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 		return out, advisory.New("secrets-write", "issue bootstrap secrets", err)
 	}
 	if err := target.Apply(ctx, issued, snapshot); err != nil {
-		if errors.Is(err, ErrChanged) {
+		switch {
+		case errors.Is(err, ErrNotApplicable): // the gateway went away meanwhile
+			out.NotApplicable = err.Error()
+			return out, nil
+		case errors.Is(err, ErrChanged):
 			return out, advisory.New("secrets-changed", "write bootstrap secrets", err)
 		}
-		return out, advisory.New("secrets-write", "write bootstrap secrets", err)
+		return out, explained("secrets-write", "write bootstrap secrets", err)
 	}
 	for _, s := range issued {
 		out.Written = append(out.Written, s.Name)
@@ -111,12 +120,12 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 		}
 	}
 	if snapshot, err = target.Load(ctx, want); err != nil {
-		return out, unknown("read bootstrap secrets after writing them", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets after writing them", err)
 	}
 	out.After = Inspect(snapshot, want, now)
 	// What was replaced is of use only to a gateway that starts again, also when
 	// another member still needs consent.
-	if err := out.roll(ctx, target); err != nil {
+	if err := out.roll(ctx, target, slices.Concat(out.Replaced, snapshot.Unrolled)...); err != nil {
 		return out, err
 	}
 	if err := out.conclude(opts.Replace); err != nil {
@@ -129,12 +138,12 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 	return out, nil
 }
 
-// unknown keeps the advisory of a store that has one of its own.
-func unknown(operation string, err error) error {
+// explained gives an error an advisory, unless the store gave it one of its own.
+func explained(id, operation string, err error) error {
 	if _, ok := advisory.Of(err); ok {
 		return fmt.Errorf("%s: %w", operation, err)
 	}
-	return advisory.New("secrets-unknown", operation, err)
+	return advisory.New(id, operation, err)
 }
 
 // OnlyRenewed reports that everything that was written is a good leaf of the same
@@ -149,14 +158,35 @@ func (o *Outcome) OnlyRenewed() bool {
 	return true
 }
 
-func (o *Outcome) roll(ctx context.Context, target Target) (err error) {
-	if len(o.Replaced) == 0 {
+func (o *Outcome) roll(ctx context.Context, target Target, names ...string) (err error) {
+	slices.Sort(names)
+	if names = slices.Compact(names); len(names) == 0 {
 		return nil
 	}
-	if o.Rolled, err = target.Roll(ctx, o.Replaced); err != nil {
-		return advisory.New("secrets-not-rolled", "make the gateway start again with "+strings.Join(o.Replaced, ", "), err)
+	if o.Rolled, err = target.Roll(ctx, names); err != nil {
+		return rollRefused("make the gateway start again with "+strings.Join(names, ", "), err)
 	}
+	o.After.paid()
 	return nil
+}
+
+// paid takes back what was said of a gateway that has to start again, once it was
+// told to.
+func (r *Report) paid() {
+	// A clone, because the report of before may share them.
+	r.Caveats = slices.DeleteFunc(slices.Clone(r.Caveats), func(c health.Caveat) bool { return c.Advisory == notRolled })
+}
+
+// notRolled is the advisory of members that were replaced and not taken yet.
+const notRolled = "secrets-not-rolled"
+
+// rollRefused keeps the commands of a store that knows what helps.
+func rollRefused(operation string, err error) error {
+	var hints []string
+	if p, ok := advisory.Of(err); ok {
+		hints = p.Hints
+	}
+	return advisory.New(notRolled, operation, err, hints...)
 }
 
 func (o *Outcome) conclude(consented bool) error {

@@ -329,3 +329,79 @@ func TestRollsOnlyForWhatWasReplaced(t *testing.T) {
 		t.Errorf("a roll that is refused: %+v, %v", out, err)
 	}
 }
+
+// TestRollIsMadeUpFor: a repair that was killed before its roll left a gateway
+// that uses what was replaced, and a set that is good.
+func TestRollIsMadeUpFor(t *testing.T) {
+	store := newMemoryStore(fresh(t, generation1(), moment()))
+	store.unrolled = []string{ServerTLS, ServerCA}
+	target := &clusterTarget{Fixed: Fixed{store, generation1()}}
+	out, err := Repair(t.Context(), target, moment(), RepairOptions{})
+	if err != nil || !out.Rolled || out.Repaired || store.applies != 0 {
+		t.Fatalf("a good set: %+v, %v after %d writes", out, err, store.applies)
+	}
+	store.secrets[SSHHandshake].Data[keyHandshake] = []byte("short")
+	if out, err = Repair(t.Context(), target, moment(), RepairOptions{}); err == nil || out.Rolled {
+		t.Errorf("a set that is not good: %+v, %v", out, err)
+	}
+	if _, err = Repair(t.Context(), target, moment(), RepairOptions{Replace: true}); err != nil {
+		t.Error(err)
+	}
+	want := [][]string{{ServerCA, ServerTLS}, {ServerCA, ServerTLS, SSHHandshake}}
+	for _, names := range want {
+		slices.Sort(names)
+	}
+	if diff := cmp.Diff(want, target.rolls); diff != "" {
+		t.Errorf("rolls differ (-want +got):\n%s", diff)
+	}
+	target.failRoll = advisory.New("secrets-not-rolled", "by hand", nil, "kubectl delete pod openshell-0")
+	_, err = Repair(t.Context(), target, moment(), RepairOptions{})
+	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-not-rolled" || len(p.Hints) != 1 {
+		t.Errorf("a roll that needs a hand: %v", err)
+	}
+}
+
+// refusingStore refuses to write.
+type refusingStore struct {
+	*memoryStore
+	err error
+}
+
+func (r refusingStore) Apply(context.Context, []Secret, Snapshot) error { return r.err }
+
+func TestRefusedWrites(t *testing.T) {
+	for _, c := range []struct {
+		err      error
+		advisory string
+		gone     bool
+	}{
+		{errors.New("disk full"), "secrets-write", false},
+		{advisory.New("cluster-quota", "no room", nil), "cluster-quota", false},
+		{fmt.Errorf("namespace openshell is being deleted: %w", ErrNotApplicable), "", true},
+	} {
+		store := refusingStore{newMemoryStore(Snapshot{Secrets: map[string]Secret{}}), c.err}
+		out, err := Repair(t.Context(), Fixed{store, generation1()}, moment(), RepairOptions{})
+		if advisoryID(err) != c.advisory || (err == nil) != c.gone || (out.NotApplicable != "") != c.gone || out.Repaired || len(out.Written) != 0 {
+			t.Errorf("%v: %+v, %v", c.err, out, err)
+		}
+		if err != nil && !errors.Is(err, c.err) {
+			t.Errorf("%v is lost in %v", c.err, err)
+		}
+	}
+}
+
+// TestHalfAPairNeedsNoNewConsent: the pair of generation 2 is reissued because
+// one lacks its key, and the write ends after the other. The incomplete one still
+// says which CA it was of.
+func TestHalfAPairNeedsNoNewConsent(t *testing.T) {
+	want := kubernetes()
+	for bad, good := range map[string]string{ServerTLS: ClientTLS, ClientTLS: ServerTLS} {
+		s := fresh(t, want, moment())
+		delete(s.Secrets[bad].Data, keyTLSKey)
+		s.Secrets[good] = fresh(t, want, moment()).Secrets[good]
+		p := MakePlan(Inspect(s, want, moment()))
+		if len(p.Steps) != 2 || len(p.Consent()) != 0 {
+			t.Errorf("%s lacks its key: %+v", bad, p.Steps)
+		}
+	}
+}

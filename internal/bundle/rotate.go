@@ -239,7 +239,7 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	out.Written = []string{}
 	want, err := target.Requirements(ctx)
 	if err != nil {
-		return out, unknown("read bootstrap secrets", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets", err)
 	}
 	want, ok := Rotating(want)
 	if !ok {
@@ -247,30 +247,46 @@ func Rotate(ctx context.Context, target Target, now time.Time, all bool) (out Ro
 	}
 	snapshot, err := target.Load(ctx, want)
 	if err != nil {
-		return out, unknown("read bootstrap secrets", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets", err)
 	}
 	out.After = Inspect(snapshot, want, now)
 	if out.Rotation, err = PlanRotation(snapshot, want, now, all, rand.Reader); err != nil {
 		return out, advisory.New("secrets-not-rotated", "rotate bootstrap secrets", err)
 	}
+	if out.Rotation.Stage != RotationTrust && len(snapshot.Unrolled) > 0 {
+		// A step was interrupted before its roll, so the gateway does not trust yet
+		// what a switch would make its clients present.
+		if out.Rotation.Stage == RotationSwitch {
+			out.Rotation = Rotation{Stage: RotationWaiting, Ready: now.Add(TrustTime)}
+		}
+		return out, out.roll(ctx, target, snapshot.Unrolled)
+	}
 	if len(out.Rotation.Write) == 0 {
 		return out, nil
 	}
 	if err := target.Apply(ctx, out.Rotation.Write, snapshot); err != nil {
-		return out, advisory.New("secrets-write", "write bootstrap secrets", err)
+		if errors.Is(err, ErrChanged) {
+			return out, advisory.New("secrets-changed", "write bootstrap secrets", err)
+		}
+		return out, explained("secrets-write", "write bootstrap secrets", err)
 	}
 	for _, s := range out.Rotation.Write {
 		out.Written = append(out.Written, s.Name)
 	}
 	if snapshot, err = target.Load(ctx, want); err != nil {
-		return out, unknown("read bootstrap secrets after writing them", err)
+		return out, explained("secrets-unknown", "read bootstrap secrets after writing them", err)
 	}
 	out.After = Inspect(snapshot, want, now)
 	if bad := out.After.Bad(); len(bad) > 0 {
 		return out, advisory.New(out.After.Worst().Class.Advisory(), "rotated, and "+bad[0].String(), nil)
 	}
-	if out.Rolled, err = target.Roll(ctx, out.Rotation.Replaced); err != nil {
-		return out, advisory.New("secrets-not-rolled", "make the gateway start again with its new secrets", err)
+	return out, out.roll(ctx, target, out.Rotation.Replaced)
+}
+
+func (o *RotationOutcome) roll(ctx context.Context, target Target, names []string) (err error) {
+	if o.Rolled, err = target.Roll(ctx, names); err != nil {
+		return rollRefused("make the gateway start again with its new secrets", err)
 	}
-	return out, nil
+	o.After.paid()
+	return nil
 }

@@ -184,3 +184,27 @@ func TestRotationRefuses(t *testing.T) {
 		t.Errorf("a set that is not good: %v after %d writes", err, store.applies)
 	}
 }
+
+// TestRotationRollsBeforeItSwitches: the first step was killed before its roll, so
+// the gateway has not read yet that it is to trust the new authority.
+func TestRotationRollsBeforeItSwitches(t *testing.T) {
+	want, now := kubernetes(), moment()
+	store := newMemoryStore(fresh(t, want, now))
+	target := &clusterTarget{Fixed: Fixed{store, want}}
+	if out, err := Rotate(t.Context(), target, now, true); err != nil || out.Rotation.Stage != RotationTrust {
+		t.Fatalf("%+v, %v", out.Rotation, err)
+	}
+	target.rolls = nil
+	store.unrolled = []string{ServerTLS}
+	for _, at := range []time.Time{now.Add(time.Second), now.Add(TrustTime)} {
+		applies := store.applies
+		out, err := Rotate(t.Context(), target, at, false)
+		if err != nil || out.Rotation.Stage != RotationWaiting || !out.Rolled || store.applies != applies {
+			t.Errorf("%+v, %v", out, err)
+		}
+	}
+	store.unrolled = nil
+	if out, err := Rotate(t.Context(), target, now.Add(2*TrustTime), false); err != nil || out.Rotation.Stage != RotationSwitch || len(target.rolls) != 3 {
+		t.Errorf("%+v, %v after %d rolls", out.Rotation, err, len(target.rolls))
+	}
+}

@@ -13,12 +13,19 @@ import (
 type Workload struct {
 	Kind     string `json:"kind"`
 	Metadata struct {
-		Name      string `json:"name"`
-		Namespace string `json:"namespace"`
+		Name              string            `json:"name"`
+		Namespace         string            `json:"namespace"`
+		DeletionTimestamp string            `json:"deletionTimestamp"`
+		Annotations       map[string]string `json:"annotations"`
 	} `json:"metadata"`
 	Spec struct {
-		ServiceName string `json:"serviceName"`
-		Template    struct {
+		ServiceName    string         `json:"serviceName"`
+		Replicas       *int           `json:"replicas"` // nil is 1
+		UpdateStrategy updateStrategy `json:"updateStrategy"`
+		Ordinals       struct {
+			Start int `json:"start"`
+		} `json:"ordinals"`
+		Template struct {
 			Spec podSpec `json:"spec"`
 		} `json:"template"`
 	} `json:"spec"`

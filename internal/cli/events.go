@@ -125,7 +125,10 @@ func (r *renderer) planned(e ladder.Event) {
 	if r.plan {
 		t = r.app.Streams.OutTerminal
 	}
+	stuck := e.Verdict == string(health.SummaryFailed) || e.Verdict == string(health.SummaryUnknown)
 	switch {
+	case len(e.Actions) == 0 && stuck:
+		b.WriteString("Nothing is done: what is not ok is not Creel's to mend.\n")
 	case len(e.Actions) == 0 && !e.Changed:
 		b.WriteString("Nothing to do: everything is as wanted.\n")
 	case len(e.Actions) == 0:
@@ -136,6 +139,9 @@ func (r *renderer) planned(e ladder.Event) {
 		writePlan(&b, t, e.Actions)
 	}
 	for _, f := range e.Results {
+		if f.Verdict == health.Failed && len(e.Actions) == 0 && r.plan {
+			fmt.Fprintf(&b, "%s %s: %s\n", t.Glyph(ui.MarkFailed), describeLayer(f), credential.Redact(f.Message))
+		}
 		if f.Verdict == health.Unknown && f.BlockedBy == "" {
 			fmt.Fprintf(&b, "%s %s: %s\n", t.Glyph(ui.MarkUnknown), describeLayer(f), credential.Redact(f.Message))
 		}

@@ -103,8 +103,11 @@ func startSandbox(ctx context.Context, c gateway.Client, name string, p *ui.Prog
 		return fmt.Errorf("wait for sandbox %s: %w", name, err)
 	}
 	if s.Phase != sandbox.Ready {
-		return advisory.New("sandbox-start-failed", fmt.Sprintf("sandbox %s is %s: %s", name, s.Phase, s.Message), nil,
-			"creel logs "+name, "creel status "+name)
+		how := fmt.Sprintf("sandbox %s is %s: %s", name, s.Phase, s.Message)
+		if _, explained := advisory.Lookup(s.Reason); explained {
+			return advisory.New(s.Reason, how, nil)
+		}
+		return advisory.New("sandbox-start-failed", how, nil, "creel logs "+name, "creel status "+name)
 	}
 	p.End(ui.MarkOK, "sandbox "+name+" is ready")
 	return nil

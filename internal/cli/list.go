@@ -69,7 +69,7 @@ Nothing is changed and nothing is probed; "creel status" judges.`,
 			} else {
 				a.renderList(doc)
 			}
-			if !doc.Answered && len(doc.Sandboxes) > 0 {
+			if doc.unknown() {
 				return errors.Join(err, exitCode(ExitUnknown))
 			}
 			return err
@@ -96,7 +96,10 @@ func (a *app) list(ctx context.Context) (ListDocument, error) {
 		if ctx.Err() != nil {
 			return ListDocument{}, err
 		}
-		return listDocument(g.Name, wanted, nil, false, errors.Join(problem, err)), nil
+		if problem == nil || problem.Error() != err.Error() { // what keeps the record from being read may do both
+			problem = errors.Join(problem, err)
+		}
+		return listDocument(g.Name, wanted, nil, false, problem), nil
 	}
 	return listDocument(g.Name, wanted, have, true, problem), nil
 }
@@ -142,11 +145,19 @@ func listEntry(s gateway.Inspection, isRecorded bool) ListEntry {
 	return e
 }
 
+// unknown reports that there may be sandboxes that nobody could tell of.
+func (d ListDocument) unknown() bool {
+	return !d.Answered && (len(d.Sandboxes) > 0 || d.Problem != nil && d.Problem.Advisory != "gateway-not-running")
+}
+
 func (a *app) renderList(doc ListDocument) {
 	if doc.Problem != nil {
 		a.sayProblem(doc.Problem)
 	}
 	if len(doc.Sandboxes) == 0 {
+		if doc.unknown() {
+			return // the problem was said, and nothing else is known
+		}
 		a.Streams.Say("no sandboxes")
 		if doc.Problem == nil {
 			a.Streams.Next("creel onboard")

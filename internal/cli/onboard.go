@@ -287,7 +287,7 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 	case r.output == outputDocument:
 		err = errors.Join(err, a.printRepair(ctx, o, out))
 	case r.output == "text" && !r.plan:
-		a.summary(o.Gateway, o.Document, show.last, about)
+		a.summary(o.Gateway, o.Document, show.last, about, err)
 	}
 	var unknown *ladder.NotMended
 	switch {
@@ -330,8 +330,8 @@ func losesSomething(p onboard.Plan) bool {
 	return false
 }
 
-// summary prints fresh inspections, and what to do now.
-func (a *app) summary(g state.Gateway, wanted desired.Document, results []health.Result, about string) {
+// summary prints fresh inspections, and what to do now unless failure says that.
+func (a *app) summary(g state.Gateway, wanted desired.Document, results []health.Result, about string, failure error) {
 	if len(results) == 0 {
 		return
 	}
@@ -341,8 +341,9 @@ func (a *app) summary(g state.Gateway, wanted desired.Document, results []health
 	writeStatus(&b, a.Streams.OutTerminal, doc, false)
 	a.Streams.Print("%s", strings.TrimRight(b.String(), "\n"))
 	switch {
+	case failure != nil: // it names the next commands
 	case doc.Verdict == health.SummaryFailed || doc.Verdict == health.SummaryUnknown:
-		// The error that follows names the next commands.
+		a.Streams.Next(statusHints(doc)...) // everything was done, and something else is not well by now
 	case about != "" && hasDashboard(wanted, about):
 		a.Streams.Next("creel dashboard "+about+" --open", "creel connect "+about)
 	case about != "":

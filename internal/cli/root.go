@@ -11,6 +11,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/host"
 	"creel/internal/onboard/ladder"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -219,7 +220,7 @@ func (a *app) lock(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
 		return nil, g, err
 	}
 	l, err := state.TryLock(g.Lock(), cmd.CommandPath())
-	return l, g, err
+	return l, g, host.Explain(err, g.Lock())
 }
 
 // unlock gives a lock back; the error of the work goes first.

@@ -99,7 +99,8 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	plan := bundle.MakeRenewal(found.report, o.renewal())
 	doc := SecretsRepairDocument{Gateway: place.Gateway, Place: place.String(), NotApplicable: found.notApplicable, Planned: o.plan,
 		Written: []string{}, Plan: steps(plan), Remaining: []string{}, Hints: []string{}}
-	if o.plan || !plan.NeedsRepair {
+	owed := len(found.snapshot.Unrolled) > 0
+	if o.plan || !plan.NeedsRepair && !owed {
 		var problem error
 		if !o.plan && o.attach && found.notApplicable == "" {
 			doc.Hints, problem = a.attachCluster(ctx, o, place, found)

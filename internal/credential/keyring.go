@@ -36,6 +36,20 @@ func OpenKeyring(path string) (*Keyring, error) {
 	return parseKeyring(path, content)
 }
 
+// CheckKeyring reports why OpenKeyring would refuse the file at path. It makes
+// nothing.
+func CheckKeyring(path string) error {
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read credential key: %w", err)
+	}
+	_, err = parseKeyring(path, content)
+	return err
+}
+
 func createKeyring(path string) (*Keyring, error) {
 	identity, err := age.GenerateX25519Identity()
 	if err != nil {

@@ -92,8 +92,8 @@ type Sandbox struct {
 	Environment map[string]string     `yaml:"environment,omitempty"`
 	Restart     sandbox.RestartPolicy `yaml:"restart,omitempty"`
 	Confinement sandbox.Tier          `yaml:"confinement,omitempty"`
-	// AcceptRisk is "unconfined" where running without confinement was accepted;
-	// nothing else permits it.
+	// AcceptRisk is "unconfined" where running without confinement was accepted:
+	// for confinement unconfined, or for auto where nothing stronger works.
 	AcceptRisk string `yaml:"acceptRisk,omitempty"`
 	// Policy is nil for the default policy. PolicyFile names a file instead; Load
 	// puts the file's content into Policy, so that what was agreed to cannot change
@@ -151,7 +151,8 @@ func (s Sandbox) Spec() (sandbox.Spec, error) {
 		command, target, health = s.Command, s.Dashboard.TargetPort, s.Dashboard.HealthPath
 	}
 	spec := sandbox.Spec{
-		Agent: s.Agent, Command: command, Environment: maps.Clone(s.Environment), Restart: s.Restart, Confinement: s.Confinement,
+		Agent: s.Agent, Command: command, Environment: maps.Clone(s.Environment), Restart: s.Restart,
+		Confinement: s.Confinement, RiskAccepted: s.AcceptRisk == string(sandbox.TierUnconfined),
 		Policy: doc.Canonical(), PolicyHash: doc.Hash(),
 	}
 	if target != 0 {

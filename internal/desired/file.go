@@ -46,6 +46,8 @@ func Parse(file string, content []byte) (Document, error) {
 	switch {
 	case head.APIVersion == "":
 		return Document{}, invalid(file, errors.New("apiVersion is missing, expected "+APIVersion))
+	case !strings.HasPrefix(head.APIVersion, ours):
+		return Document{}, invalid(file, fmt.Errorf("apiVersion is %q, expected %s", head.APIVersion, APIVersion))
 	case head.APIVersion != APIVersion:
 		return Document{}, advisory.New("desired-version", fmt.Sprintf("%s has apiVersion %q, this version reads %q", file, head.APIVersion, APIVersion), nil)
 	case head.Kind != Kind:
@@ -61,6 +63,9 @@ func Parse(file string, content []byte) (Document, error) {
 	}
 	return d, nil
 }
+
+// ours begins every apiVersion of Creel's.
+const ours = "creel/"
 
 // parse returns the one document of a file.
 func parse(content []byte) (ast.Node, error) {
@@ -115,7 +120,10 @@ func screen(tokens token.Tokens) error {
 }
 
 func invalid(file string, err error) error {
-	return advisory.New("desired-invalid", "read "+file, describe(err))
+	if !filepath.IsAbs(file) { // standard input, or what a user has at hand
+		return advisory.New("desired-invalid", "read "+file, describe(err))
+	}
+	return advisory.New("desired-invalid", "read "+file, describe(err), "creel plan -f "+file)
 }
 
 // secretLine finds a value behind a key that sounds secret. The format has no

@@ -107,6 +107,7 @@ type Inspection struct {
 	Agent          string
 	Phase          sandbox.Phase
 	Message        string
+	Reason         string // advisory that explains the phase; empty without one
 	Wanted         sandbox.Wanted
 	Connected      bool
 	ConnectedSince time.Time

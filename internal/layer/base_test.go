@@ -151,6 +151,8 @@ func TestGatewayLayer(t *testing.T) {
 		{"another port wanted", gateway.Observation{Verdict: health.OK, Endpoint: at}, 1, health.Failed, "gateway-differs", "restart-gateway", "stop-gateway, start-gateway", ""},
 		{"not running", gateway.Observation{Verdict: health.Failed, Reason: "gateway-not-running", Absent: true}, 0, health.Failed, "gateway-not-running", "start-gateway", "start-gateway", ""},
 		{"hung", gateway.Observation{Verdict: health.Failed, Reason: "gateway-hung"}, 0, health.Failed, "gateway-hung", "restart-gateway", "stop-gateway, start-gateway", ""},
+		{"not running, of a newer database", gateway.Observation{Verdict: health.Failed, Reason: "database-newer", Absent: true}, 0, health.Failed, "database-newer", "", "", ""},
+		{"running, of a newer creel", gateway.Observation{Verdict: health.Failed, Reason: "gateway-marker-newer"}, 0, health.Failed, "gateway-marker-newer", "", "", ""},
 		{"unknown", gateway.Observation{Verdict: health.Unknown, Reason: "gateway-unknown"}, 0, health.Unknown, "gateway-unknown", "", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"creel/internal/advisory"
 	"creel/internal/gateway"
 	"creel/internal/health"
 )
@@ -57,14 +58,15 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 	return withHints(r)
 }
 
-// Plan starts a gateway that does not run and restarts one that is broken.
-// Neither disturbs a sandbox: supervisors keep them and reconnect.
+// Plan starts a gateway that does not run and restarts one that is broken, unless
+// it is something that only a person can mend, as a file of a newer Creel. Neither disturbs a sandbox: supervisors keep them and reconnect.
 func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
 	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
 		return nil // somebody else runs it
 	}
+	a, _ := advisory.Lookup(found.Reason)
 	switch {
-	case found.Verdict == health.OK:
+	case found.Verdict == health.OK, a.Blocking:
 		return nil
 	case found.Absent || blocked(found):
 		return []Action{{ID: "start-gateway", Title: "start gateway " + g.name}}

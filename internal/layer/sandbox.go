@@ -68,9 +68,17 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 	case in.Wanted == sandbox.NotRunning:
 		return failed("sandbox-stopped", "sandbox %s is stopped", s.want.Name)
 	case in.Phase == sandbox.Error && in.State.Main.State == sandbox.ProcExited && finished(in.State.Main, s.want.Spec.Restart):
-		return ok("its job is finished, policy %s was enforced", short(in.State.PolicyEnforced))
+		r := ok("its job is finished, policy %s was enforced", short(in.State.PolicyEnforced))
+		if in.State.Confinement.Tier == "" { // its last report went with the gateway that got it
+			return r
+		}
+		return confinement(r, in.State.Confinement)
 	case in.Phase == sandbox.Error:
-		return failed("sandbox-error", "%s", orElse(in.Message, "the sandbox is in phase error"))
+		reason := "sandbox-error"
+		if _, explained := advisory.Lookup(in.Reason); explained {
+			reason = in.Reason
+		}
+		return failed(reason, "%s", orElse(in.Message, "the sandbox is in phase error"))
 	case in.Phase == sandbox.UnknownPhase:
 		return unknown("sandbox-unknown", fmt.Errorf("the gateway cannot tell how the sandbox is: %s", in.Message))
 	case in.Phase != sandbox.Ready:
@@ -81,11 +89,24 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 		r := ok("ready")
 		r.Caveats = []health.Caveat{{Advisory: "sandbox-partly-known", Message: "the gateway tells that sandbox " + s.want.Name + " is ready, and not how it is confined"}}
 		return r
-	case in.State.PolicyApplied != s.want.Spec.PolicyHash || in.State.PolicyEnforced != s.want.Spec.PolicyHash:
+	case in.State.PolicyApplied != s.want.Spec.PolicyHash || in.State.PolicyEnforced != s.enforced(in.State.Confinement.Tier):
 		return failed("policy-differs", "policy declared %s, applied %s, enforced %s", short(s.want.Spec.PolicyHash), short(in.State.PolicyApplied), short(in.State.PolicyEnforced))
 	}
-	r := ok("ready, tier %s, policy %s enforced", in.State.Confinement.Tier, short(in.State.PolicyEnforced))
-	switch c := in.State.Confinement; c.Tier {
+	return confinement(ok("ready, tier %s, policy %s enforced", in.State.Confinement.Tier, short(in.State.PolicyEnforced)), in.State.Confinement)
+}
+
+// enforced is the policy that must be in force. Without confinement there is
+// none, which only who accepted that risk may call fine.
+func (s *sandboxLayer) enforced(t sandbox.Tier) string {
+	if t == sandbox.TierUnconfined && s.want.Spec.RiskAccepted {
+		return ""
+	}
+	return s.want.Spec.PolicyHash
+}
+
+// confinement adds what the tier in force does not cover.
+func confinement(r health.Result, c sandbox.Confinement) health.Result {
+	switch c.Tier {
 	case sandbox.TierNamespaces:
 	case sandbox.TierLandlock:
 		r.Caveats = append(r.Caveats, health.Caveat{Advisory: "confinement-degraded", Message: c.Reason})
@@ -166,6 +187,8 @@ func (s *sandboxLayer) Plan(_ context.Context, found health.Result) []Action {
 		return []Action{{ID: "create-sandbox", Title: "create sandbox " + name}}
 	}
 	switch found.Reason {
+	case "sandbox-record-corrupt":
+		return nil // a person has to look at the file; until then a restart would only stop it
 	case "sandbox-stopped":
 		return []Action{{ID: "start-sandbox", Title: "start sandbox " + name}}
 	case "sandbox-runs":

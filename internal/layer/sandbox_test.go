@@ -83,6 +83,10 @@ func known(t *testing.T, r health.Result) {
 func TestSandboxLayer(t *testing.T) {
 	running := want(t, sandbox.Spec{}, sandbox.Running)
 	stopped := want(t, sandbox.Spec{}, sandbox.NotRunning)
+	accepted := want(t, sandbox.Spec{RiskAccepted: true}, sandbox.Running)
+	off := func(b *gateway.Inspection) {
+		b.State.Confinement, b.State.PolicyEnforced = sandbox.Confinement{Tier: sandbox.TierUnconfined, Reason: "accepted"}, ""
+	}
 	job := want(t, sandbox.Spec{Agent: "command", Command: []string{"true"}, Restart: sandbox.RestartNever}, sandbox.Running)
 	zero := 0
 	for _, c := range []struct {
@@ -103,6 +107,9 @@ func TestSandboxLayer(t *testing.T) {
 		{"cannot be dialled", running, func(f *fake, _ *gateway.Inspection) { f.dialErr = errors.New("boom") }, health.Unknown, "gateway-unknown", "", "", false, ""},
 		{"phase unknown", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.UnknownPhase }, health.Unknown, "sandbox-unknown", "", "", false, ""},
 		{"error", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Message = sandbox.Error, "crashed" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"error with a known reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "disk-full" }, health.Failed, "disk-full", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"error with an unknown reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "of-a-newer-gateway" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"record damaged", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "sandbox-record-corrupt" }, health.Failed, "sandbox-record-corrupt", "", "", false, ""},
 		{"starting", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.Starting }, health.Failed, "sandbox-not-ready", "", "await-sandbox", false, "wait claw"},
 		{"deleting", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.Deleting }, health.Failed, "sandbox-not-ready", "", "await-sandbox", false, "wait claw"},
 		{"not connected", running, func(_ *fake, b *gateway.Inspection) { b.Connected = false }, health.Failed, "sandbox-not-connected", "", "await-sandbox", false, "wait claw"},
@@ -121,10 +128,21 @@ func TestSandboxLayer(t *testing.T) {
 		{"tier landlock", running, func(_ *fake, b *gateway.Inspection) {
 			b.State.Confinement = sandbox.Confinement{Tier: sandbox.TierLandlock, Reason: "no user namespaces"}
 		}, health.OK, "", "confinement-degraded", "", false, ""},
-		{"unconfined", running, func(_ *fake, b *gateway.Inspection) { b.State.Confinement.Tier = sandbox.TierUnconfined }, health.OK, "", "confinement-off", "", false, ""},
+		{"unconfined, accepted", accepted, func(_ *fake, b *gateway.Inspection) { off(b) }, health.OK, "", "confinement-off", "", false, ""},
+		{"unconfined, not accepted", running, func(_ *fake, b *gateway.Inspection) { off(b) }, health.Failed, "policy-differs", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"unconfined, accepted, but no policy applied", accepted, func(_ *fake, b *gateway.Inspection) { off(b); b.State.PolicyApplied = "" }, health.Failed, "policy-differs", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"confined after all, accepted, not enforced", accepted, func(_ *fake, b *gateway.Inspection) { b.State.PolicyEnforced = "" }, health.Failed, "policy-differs", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
 		{"tier not told", running, func(_ *fake, b *gateway.Inspection) { b.State.Confinement.Tier = "" }, health.OK, "", "confinement-off", "", false, ""},
 		{"job finished", job, func(_ *fake, b *gateway.Inspection) {
 			b.Phase, b.State.Main = sandbox.Error, sandbox.MainProcess{State: sandbox.ProcExited, LastExitCode: &zero}
+		}, health.OK, "", "", "", false, ""},
+		{"job finished, weaker tier", job, func(_ *fake, b *gateway.Inspection) {
+			b.Phase, b.State.Main = sandbox.Error, sandbox.MainProcess{State: sandbox.ProcExited, LastExitCode: &zero}
+			b.State.Confinement = sandbox.Confinement{Tier: sandbox.TierLandlock, Reason: "no user namespaces"}
+		}, health.OK, "", "confinement-degraded", "", false, ""},
+		{"job finished, its report forgotten", job, func(_ *fake, b *gateway.Inspection) {
+			b.Phase, b.State.Main = sandbox.Error, sandbox.MainProcess{State: sandbox.ProcExited, LastExitCode: &zero}
+			b.State.Confinement = sandbox.Confinement{}
 		}, health.OK, "", "", "", false, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

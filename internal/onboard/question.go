@@ -51,8 +51,8 @@ func Questions() []Question {
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
 		{GatewayEndpoint, []string{"CREEL_GATEWAY_ENDPOINT"}, "URL of the gateway (runtime external)"},
 		{GatewayTLS, []string{"CREEL_GATEWAY_TLS"}, "how the gateway is reached: mtls, or plaintext (runtime openshell)"},
-		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock"},
-		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept; the only one is unconfined"},
+		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock; unconfined also needs accept-risk"},
+		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept where nothing stronger works; the only one is unconfined"},
 		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
 	}
 }

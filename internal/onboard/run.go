@@ -16,6 +16,7 @@ import (
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/health"
+	"creel/internal/host"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
 	"creel/internal/state"
@@ -143,13 +144,13 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 		done("nothing to do")
 		return out, nil
 	}
-	if i := slices.IndexFunc(stack.Layers, func(l layer.Layer) bool { return l.ID() == layer.Host }); i >= 0 && out.Plan.Found[i].Verdict != health.OK {
-		// Nobody but the user can mend the machine; until then nothing is begun.
+	if i := hopeless(ctx, stack.Layers, out.Plan.Found); i >= 0 {
+		// Nobody but the user can mend it; until then nothing is begun.
 		done("nothing was touched")
 		return out, &ladder.NotMended{Title: stack.Layers[i].Title(), Result: out.Plan.Found[i]}
 	}
 	if held, holder, err := state.Held(o.Gateway.Lock()); err == nil && held {
-		return out, lockProblem(&state.Busy{Path: o.Gateway.Lock(), Holder: holder})
+		return out, lockProblem(o.Gateway.Lock(), &state.Busy{Path: o.Gateway.Lock(), Holder: holder})
 	}
 	if o.Consent != nil && len(out.Plan.Actions) > 0 {
 		agreed, err := o.Consent(ctx, out.Plan)
@@ -160,7 +161,7 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	}
 	lock, err := state.TryLock(o.Gateway.Lock(), o.Command)
 	if err != nil {
-		return out, lockProblem(err)
+		return out, lockProblem(o.Gateway.Lock(), err)
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	if err := unchanged(o.Gateway, before); err != nil {
@@ -203,6 +204,25 @@ func Run(ctx context.Context, o Options) (out Outcome, err error) {
 	return out, err
 }
 
+// hopeless is the index of a layer below all sandboxes that no action of its own
+// could mend: the machine, or what the gateway's own files say. -1 without one.
+func hopeless(ctx context.Context, layers []layer.Layer, found []health.Result) int {
+	for i, l := range layers {
+		r := found[i]
+		switch l.ID() {
+		case layer.Host:
+			if r.Verdict != health.OK {
+				return i
+			}
+		case layer.Secrets, layer.Gateway:
+			if r.Verdict == health.Failed && r.BlockedBy == "" && len(l.Plan(ctx, r)) == 0 {
+				return i
+			}
+		}
+	}
+	return -1
+}
+
 // unchanged refuses to go on when somebody else changed what is wanted between
 // this run's reading it and its getting the lock: the plan was made for another
 // wish.
@@ -229,10 +249,14 @@ func plan(ctx context.Context, o Options, stack Stack) (Plan, error) {
 	}, nil
 }
 
-func lockProblem(err error) error {
+func lockProblem(path string, err error) error {
 	var busy *state.Busy
 	if errors.As(err, &busy) {
 		return advisory.New("gateway-busy", "another command is changing this gateway", err)
+	}
+	explained := host.Explain(err, path)
+	if _, ok := advisory.Of(explained); ok {
+		return explained
 	}
 	return advisory.New("state-unwritable", "take the gateway's lock", err)
 }

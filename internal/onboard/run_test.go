@@ -111,24 +111,35 @@ func TestDeclinedPlanTouchesNothing(t *testing.T) {
 	}
 }
 
-// Nothing is begun on a machine that lacks something.
-func TestInsufficientHostIsSaidFirst(t *testing.T) {
-	w := &world{home: t.TempDir()}
-	broken := filepath.Join(w.home, "world", "host-host.broken")
-	if err := os.MkdirAll(filepath.Dir(broken), 0o700); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(broken, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	before := w.tree(t)
-	var notMended *ladder.NotMended
-	out, err := Run(t.Context(), w.options(twoSandboxes()))
-	if !errors.As(err, &notMended) || notMended.Result.Layer != "host" || out.Summary != health.SummaryFailed {
-		t.Errorf("Run = %+v, %v", out, err)
-	}
-	if diff := cmp.Diff(before, w.tree(t)); diff != "" {
-		t.Errorf("files changed:\n%s", diff)
+// Nothing is begun on a machine that lacks something, nor for a gateway whose own
+// files say that only a person can mend it.
+func TestHopelessIsSaidFirst(t *testing.T) {
+	for _, id := range []layer.ID{layer.Host, layer.Secrets, layer.Gateway} {
+		t.Run(string(id), func(t *testing.T) {
+			w := &world{home: t.TempDir()}
+			broken := filepath.Join(w.home, "world", string(id)+"-"+string(id)+".broken")
+			if err := os.MkdirAll(filepath.Dir(broken), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(broken, nil, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if id == layer.Gateway { // else it is not asked
+				made := filepath.Join(w.home, "world", "secrets-secrets", "made")
+				if err := errors.Join(os.Mkdir(filepath.Dir(made), 0o700), os.WriteFile(made, nil, 0o600)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			before := w.tree(t)
+			var notMended *ladder.NotMended
+			out, err := Run(t.Context(), w.options(twoSandboxes()))
+			if !errors.As(err, &notMended) || notMended.Result.Layer != string(id) || out.Summary != health.SummaryFailed {
+				t.Errorf("Run = %+v, %v", out, err)
+			}
+			if diff := cmp.Diff(before, w.tree(t)); diff != "" {
+				t.Errorf("files changed:\n%s", diff)
+			}
+		})
 	}
 }
 

@@ -159,7 +159,7 @@ func (s settling) conflicts() error {
 			}
 		}
 	}
-	if c := s.Flags[Confinement]; flag(AcceptRisk) && flag(Confinement) && c != "unconfined" {
+	if c := s.Flags[Confinement]; flag(AcceptRisk) && (c == "namespaces" || c == "landlock") {
 		return conflict("--confinement "+c, "--accept-risk "+s.Flags[AcceptRisk], "a confined sandbox needs no accepted risk")
 	}
 	return nil
@@ -245,6 +245,9 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 	return box, nil
 }
 
+// confinement settles the tier and the consent. The consent alone is no wish: the
+// tier stays what it was. Naming a tier without the consent takes it back, but
+// for unconfined, which cannot be without.
 func (s settling) confinement(box *desired.Sandbox) error {
 	risk, riskFrom := s.given(AcceptRisk)
 	if risk != "" && risk != "unconfined" {
@@ -254,14 +257,20 @@ func (s settling) confinement(box *desired.Sandbox) error {
 	switch {
 	case tier == "" && risk == "":
 		return nil
-	case tier == "" || tier == "unconfined" && risk == "unconfined":
-		box.Confinement, box.AcceptRisk = sandbox.TierUnconfined, risk
-	case tier == "unconfined" && box.AcceptRisk == "unconfined": // accepted in an earlier run
-		box.Confinement = sandbox.TierUnconfined
-	case tier == "unconfined":
+	case tier == "" && (box.Confinement == sandbox.TierNamespaces || box.Confinement == sandbox.TierLandlock):
+		if _, flag := s.Flags[AcceptRisk]; flag { // a variable may be set for another sandbox
+			return conflict(riskFrom, "the recorded confinement "+string(box.Confinement), "it is confined or refused; --confinement auto makes use of the consent")
+		}
+	case tier == "":
+		box.AcceptRisk = risk
+	case tier == "unconfined" && risk == "" && box.AcceptRisk == "": // else accepted now, or in an earlier run
 		return invalid(from, errors.New("running without confinement also needs --accept-risk unconfined"))
+	case tier == "unconfined":
+		box.Confinement, box.AcceptRisk = sandbox.TierUnconfined, string(sandbox.TierUnconfined)
 	case !slices.Contains([]string{"auto", "namespaces", "landlock"}, tier):
 		return invalid(from, fmt.Errorf("%q is none of auto, namespaces, landlock", tier))
+	case tier == "auto":
+		box.Confinement, box.AcceptRisk = sandbox.TierAuto, risk
 	default:
 		box.Confinement, box.AcceptRisk = sandbox.Tier(tier), ""
 	}

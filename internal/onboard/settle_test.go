@@ -184,6 +184,7 @@ func TestSettleRefuses(t *testing.T) {
 		}
 		return f
 	}
+	confined := desired.New("creel").With(desired.Sandbox{Name: "a", Confinement: sandbox.TierLandlock}).WithDefaults()
 	two := desired.New("creel").With(desired.Sandbox{Name: "a"}).With(desired.Sandbox{Name: "b"}).WithDefaults()
 	for _, c := range []struct {
 		name     string
@@ -200,6 +201,7 @@ func TestSettleRefuses(t *testing.T) {
 		{"console with a program", map[Key]string{Agent: "console"}, []string{"prog"}, nil, nil, "flag-conflict", []string{"--agent console", "-- prog"}},
 		{"console with a port", map[Key]string{Agent: "console", AgentPort: "80"}, nil, nil, nil, "flag-conflict", []string{"--agent console", "--agent-port"}},
 		{"confined with a risk", map[Key]string{Confinement: "landlock", AcceptRisk: "unconfined"}, nil, nil, nil, "flag-conflict", []string{"--confinement landlock", "--accept-risk"}},
+		{"consent for a recorded tier", map[Key]string{AcceptRisk: "unconfined"}, nil, nil, &confined, "flag-conflict", []string{"--accept-risk", "landlock", "--confinement auto"}},
 		{"model without provider", map[Key]string{Model: "m"}, nil, nil, nil, "usage", []string{"--model", "--provider"}},
 		{"command without program", map[Key]string{Agent: "command"}, nil, nil, nil, "usage", []string{"program after --"}},
 		{"agent", map[Key]string{Agent: "hal"}, nil, nil, nil, "usage", []string{"--agent", "hal", "console"}},
@@ -295,6 +297,7 @@ func TestSettleKey(t *testing.T) {
 }
 
 func TestSettleSandbox(t *testing.T) {
+	risky := desired.New("creel").With(desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, AcceptRisk: "unconfined"}).WithDefaults()
 	recorded := desired.New("creel").With(desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Wanted: sandbox.NotRunning,
 		Dashboard: desired.Dashboard{TargetPort: 80, HealthPath: "/h"}}).WithDefaults()
 	for _, c := range []struct {
@@ -309,8 +312,18 @@ func TestSettleSandbox(t *testing.T) {
 		{"what is recorded stays, and it is to run", nil, nil, &recorded,
 			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Dashboard: desired.Dashboard{TargetPort: 80, HealthPath: "/h"}}},
 		{"another agent takes nothing over", map[Key]string{Agent: "console"}, nil, &recorded, desired.Sandbox{Name: "job", Agent: "console"}},
-		{"accepted risk", map[Key]string{AcceptRisk: "unconfined"}, nil, nil,
+		{"accepted risk is a consent, no wish", map[Key]string{AcceptRisk: "unconfined"}, nil, nil,
+			desired.Sandbox{Name: DefaultSandbox, Agent: "console", Confinement: sandbox.TierAuto, AcceptRisk: "unconfined"}},
+		{"auto with the consent", map[Key]string{Confinement: "auto", AcceptRisk: "unconfined"}, nil, nil,
+			desired.Sandbox{Name: DefaultSandbox, Agent: "console", Confinement: sandbox.TierAuto, AcceptRisk: "unconfined"}},
+		{"wished and accepted", map[Key]string{Confinement: "unconfined", AcceptRisk: "unconfined"}, nil, nil,
 			desired.Sandbox{Name: DefaultSandbox, Agent: "console", Confinement: sandbox.TierUnconfined, AcceptRisk: "unconfined"}},
+		{"wished, accepted before", map[Key]string{Confinement: "unconfined"}, nil, &risky,
+			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Confinement: sandbox.TierUnconfined, AcceptRisk: "unconfined"}},
+		{"accepted before stays", nil, nil, &risky,
+			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Confinement: sandbox.TierAuto, AcceptRisk: "unconfined"}},
+		{"a tier by name takes the consent back", map[Key]string{Confinement: "auto"}, nil, &risky,
+			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Confinement: sandbox.TierAuto}},
 		{"a second sandbox", map[Key]string{Name: "two"}, nil, &recorded, desired.Sandbox{Name: "two", Agent: "console"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -120,16 +120,7 @@ func keepStrange(g state.Gateway, rec record, f found, want map[string][]byte) e
 // remove does no harm to the registration.
 func sweep(dir string) {
 	for _, name := range names() {
-		path := filepath.Join(dir, name)
-		entries, err := os.ReadDir(filepath.Dir(path))
-		if err != nil {
-			continue
-		}
-		for _, e := range entries {
-			if ok, _ := filepath.Match("."+filepath.Base(name)+".tmp-*", e.Name()); ok && e.Type().IsRegular() {
-				_ = state.RemoveIfExists(filepath.Join(filepath.Dir(path), e.Name()))
-			}
-		}
+		_ = state.Sweep(filepath.Join(dir, name))
 	}
 }
 

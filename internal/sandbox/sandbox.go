@@ -47,8 +47,8 @@ const (
 // Tier is how strongly a process sandbox is confined.
 type Tier string
 
-// The tiers. Auto chooses namespaces where they work, else landlock; it never
-// chooses unconfined.
+// The tiers. Auto chooses namespaces where they work, else landlock; only where
+// neither does, and the risk was accepted, unconfined.
 const (
 	TierAuto       Tier = "auto"
 	TierNamespaces Tier = "namespaces"
@@ -79,7 +79,10 @@ type Spec struct {
 	TTY         bool              `json:"tty"`
 	Restart     RestartPolicy     `json:"restart"`
 	Confinement Tier              `json:"confinement"`
-	Dashboard   Dashboard         `json:"dashboard"`
+	// RiskAccepted permits the tier unconfined; it never chooses it where a
+	// stronger one works.
+	RiskAccepted bool      `json:"risk_accepted,omitempty"`
+	Dashboard    Dashboard `json:"dashboard"`
 	// Policy is the policy document as canonical JSON (package policy).
 	Policy []byte `json:"policy"`
 	// PolicyHash is the SHA-256 of Policy in hex.

@@ -113,6 +113,30 @@ func (d *daemon) adoptHandle(ctx context.Context, h sandbox.Handle) error {
 	return err
 }
 
+// reseal gives sandboxes tokens that can be opened where those in their records
+// cannot, as after the loss of the key that sealed them. They are the same ones
+// where a sandbox was launched with some.
+func (d *daemon) reseal(ctx context.Context, records []store.Object[store.Sandbox]) error {
+	for i, o := range records {
+		if _, _, err := d.tokens(o.Value); err == nil {
+			continue
+		}
+		dashboard, relayToken, err := d.launchTokens(o.ID)
+		if err != nil {
+			return err
+		}
+		records[i], err = d.store.Sandboxes.Change(ctx, o.ID, func(o *store.Object[store.Sandbox]) error {
+			o.Value.DashboardToken, o.Value.RelayToken = dashboard, relayToken
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		d.log.Warn("sealed a sandbox's tokens anew: those in its record could not be opened", slog.String("sandbox", o.Name))
+	}
+	return nil
+}
+
 // launchTokens takes a sandbox's own tokens from what it was launched with, since
 // its agent may still be running with them, and makes new ones if it never was.
 func (d *daemon) launchTokens(id string) (dashboard, relayToken []byte, err error) {

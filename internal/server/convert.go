@@ -28,11 +28,12 @@ const driverKey = "process"
 // extras are the fields of sandbox.Spec that OpenShell's SandboxSpec has no place
 // for.
 type extras struct {
-	Agent       string                `json:"agent,omitempty"`
-	Restart     sandbox.RestartPolicy `json:"restart,omitempty"`
-	Confinement sandbox.Tier          `json:"confinement,omitempty"`
-	Dashboard   *dashboardExtras      `json:"dashboard,omitempty"`
-	Policy      string                `json:"policy,omitempty"` // canonical JSON
+	Agent        string                `json:"agent,omitempty"`
+	Restart      sandbox.RestartPolicy `json:"restart,omitempty"`
+	Confinement  sandbox.Tier          `json:"confinement,omitempty"`
+	RiskAccepted bool                  `json:"risk_accepted,omitempty"`
+	Dashboard    *dashboardExtras      `json:"dashboard,omitempty"`
+	Policy       string                `json:"policy,omitempty"` // canonical JSON
 }
 
 type dashboardExtras struct {
@@ -59,7 +60,8 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 			return sandbox.Spec{}, fmt.Errorf("driver_config.%s: %w", driverKey, err)
 		}
 	}
-	s := sandbox.Spec{Agent: x.Agent, Command: p.GetCommand(), TTY: p.GetTty(), Restart: x.Restart, Confinement: x.Confinement,
+	s := sandbox.Spec{Agent: x.Agent, Command: p.GetCommand(), TTY: p.GetTty(), Restart: x.Restart,
+		Confinement: x.Confinement, RiskAccepted: x.RiskAccepted,
 		Providers: p.GetProviders(), LogLevel: p.GetLogLevel(), Environment: maps.Clone(p.GetTemplate().GetEnvironment())}
 	if s.Environment == nil {
 		s.Environment = map[string]string{}
@@ -205,6 +207,8 @@ func checkSpec(s sandbox.Spec) error {
 		return fmt.Errorf("restart %q is none of always, on-failure, never", s.Restart)
 	case !slices.Contains([]sandbox.Tier{sandbox.TierAuto, sandbox.TierNamespaces, sandbox.TierLandlock, sandbox.TierUnconfined}, s.Confinement):
 		return fmt.Errorf("confinement %q is none of auto, namespaces, landlock, unconfined", s.Confinement)
+	case s.Confinement == sandbox.TierUnconfined && !s.RiskAccepted:
+		return errors.New("confinement unconfined also needs risk_accepted")
 	}
 	if err := checkEnvironment(s.Environment); err != nil {
 		return err
@@ -216,7 +220,7 @@ func checkSpec(s sandbox.Spec) error {
 }
 
 func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.SandboxSpec {
-	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement}
+	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted}
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
 			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket}
@@ -233,6 +237,9 @@ func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.Sand
 // message has that itself.
 func (x extras) fields() map[string]any {
 	m := map[string]any{"agent": x.Agent, "restart": string(x.Restart), "confinement": string(x.Confinement)}
+	if x.RiskAccepted {
+		m["risk_accepted"] = true
+	}
 	if d := x.Dashboard; d != nil {
 		m["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
 			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}

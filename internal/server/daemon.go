@@ -14,6 +14,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/credential"
+	"creel/internal/host"
 	"creel/internal/inference"
 	"creel/internal/sandbox"
 	"creel/internal/server/relay"
@@ -57,6 +58,28 @@ type daemon struct {
 	checked   string // what lastCheck is about
 }
 
+// Usable reports why Run could not work with what is on disk: what openDaemon
+// would refuse. It writes nothing.
+func Usable(ctx context.Context, g state.Gateway) error {
+	if err := store.Check(ctx, g.Database()); err != nil {
+		return err
+	}
+	if err := credential.CheckKeyring(g.File(state.CredentialKeyFile)); err != nil {
+		return keyUnusable(g, err)
+	}
+	return nil
+}
+
+func keyUnusable(g state.Gateway, err error) error {
+	path := g.File(state.CredentialKeyFile)
+	explained := host.Explain(err, path)
+	if _, ok := advisory.Of(explained); ok { // a full disk or a missing right says nothing about the key
+		return explained
+	}
+	return advisory.New("credential-key-unusable", "open the key of stored credentials", err,
+		fmt.Sprintf("mv %s %s.damaged", path, path), "creel gateway start", "creel inference set")
+}
+
 // openDaemon opens everything on disk.
 func openDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	s, err := store.Open(ctx, cfg.Gateway.Database())
@@ -65,7 +88,7 @@ func openDaemon(ctx context.Context, cfg Config) (*daemon, error) {
 	}
 	keyring, err := credential.OpenKeyring(cfg.Gateway.File(state.CredentialKeyFile))
 	if err != nil {
-		return nil, errors.Join(advisory.New("credential-key-unusable", "open the key of stored credentials", err), s.Close())
+		return nil, errors.Join(keyUnusable(cfg.Gateway, err), s.Close())
 	}
 	d := &daemon{cfg: cfg, log: cfg.Log, store: s, keyring: keyring, instance: uuid.NewString(), started: cfg.Now(),
 		ctx: ctx, starts: make(chan struct{}, concurrentStarts), entries: map[string]*entry{}, onDisk: map[string]sandbox.Handle{}}
@@ -130,6 +153,9 @@ func (d *daemon) load(ctx context.Context) error {
 	}
 	records, err := d.store.Sandboxes.List(ctx, store.Query{All: true})
 	if err != nil {
+		return err
+	}
+	if err := d.reseal(ctx, records); err != nil {
 		return err
 	}
 	adopted := make([]*entry, len(records))

@@ -26,6 +26,7 @@ type entry struct {
 	up      bool // risen is closed
 	phase   sandbox.Phase
 	message string
+	reason  string    // advisory that explains the phase; empty without one
 	changed time.Time // of phase or message
 	report  *sandbox.State
 	// loose is since when the supervisor has been alive without a session.
@@ -33,6 +34,9 @@ type entry struct {
 	forward *forward.Forward
 	// unbound is why there is no forward though one is wanted.
 	unbound string
+	// asked: a wish came since the last look, so that what failed before it does not
+	// count.
+	asked bool
 	// interrupt ends the act under way, when what is wanted changed.
 	interrupt context.CancelFunc
 }
@@ -59,6 +63,22 @@ func (e *entry) overrule() {
 	e.nudge()
 }
 
+// ask notes a new wish.
+func (e *entry) ask() {
+	e.mu.Lock()
+	e.asked = true
+	e.mu.Unlock()
+}
+
+// takeAsked reports whether a wish came since it was called last.
+func (e *entry) takeAsked() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	asked := e.asked
+	e.asked = false
+	return asked
+}
+
 // acting derives the context of one act that overrule can end.
 func (e *entry) acting(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -77,6 +97,7 @@ func (e *entry) acting(ctx context.Context) (context.Context, context.CancelFunc
 type view struct {
 	Phase       sandbox.Phase
 	Message     string
+	Reason      string
 	Changed     time.Time
 	Report      *sandbox.State
 	ForwardPort int // 0: not bound
@@ -86,7 +107,7 @@ type view struct {
 func (e *entry) view() view {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v := view{Phase: e.phase, Message: e.message, Changed: e.changed, Report: e.report, Unbound: e.unbound}
+	v := view{Phase: e.phase, Message: e.message, Reason: e.reason, Changed: e.changed, Report: e.report, Unbound: e.unbound}
 	if e.forward != nil {
 		v.ForwardPort = e.forward.Port()
 	}

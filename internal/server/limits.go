@@ -12,7 +12,24 @@ const (
 	maxArguments = 1024
 	maxArgument  = 32 << 10
 	maxCommand   = 256 << 10
+	// maxTotal bounds command and environment; the kernel takes twice that.
+	maxTotal = 1 << 20
 )
+
+// checkTotal is for a command with its environment, each checked before.
+func checkTotal(argv []string, env map[string]string) error {
+	total := 0
+	for _, a := range argv {
+		total += len(a) + 1
+	}
+	for k, v := range env {
+		total += len(k) + len(v) + 2
+	}
+	if total > maxTotal {
+		return fmt.Errorf("command and environment have %d bytes, at most %d are allowed", total, maxTotal)
+	}
+	return nil
+}
 
 func checkCommand(argv []string) error {
 	if len(argv) == 0 || argv[0] == "" {

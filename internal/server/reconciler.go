@@ -8,7 +8,9 @@ import (
 	"time"
 
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/host"
 	"creel/internal/sandbox"
 	"creel/internal/server/reconcile"
 	"creel/internal/server/store"
@@ -38,9 +40,13 @@ type effort struct {
 	failures  int
 	notBefore time.Time
 	lastError string
+	// lastReason is the advisory of lastError; empty without one.
+	lastReason string
 	// begun is when the last start succeeded; zero when it was judged already.
-	begun  time.Time
-	minted time.Time // wall clock: a token ages while the machine sleeps, too
+	begun time.Time
+	// unprepared: the last look found it without a directory or a record to use.
+	unprepared bool
+	minted     time.Time // wall clock: a token ages while the machine sleeps, too
 }
 
 // reconcile looks after one sandbox until it is gone or the daemon ends. It is
@@ -76,10 +82,14 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 		d.log.Error("read sandbox record", slog.String("sandbox", e.name), slog.Any("error", err))
 		return storeRetry, false
 	}
-	if err := d.prepare(ctx, own, o); err != nil && !o.Value.Deleting {
-		d.setPhase(ctx, e, sandbox.Error, "did not start: "+err.Error())
-		own.fail(err, time.Now())
-		return reconcile.Backoff(own.failures), false
+	if e.takeAsked() {
+		own.forgive()
+	}
+	if err := d.prepare(ctx, own, o); err != nil {
+		return d.unprepared(ctx, e, own, o, err), false
+	}
+	if own.unprepared {
+		own.forgive()
 	}
 	live := d.observe(ctx, own)
 	if live.Known && !live.Alive {
@@ -94,7 +104,11 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	if ctx.Err() != nil { // the observation may only say that this daemon is ending
 		return 0, false
 	}
-	d.setPhase(ctx, e, decision.Phase, decision.Message)
+	reason := ""
+	if decision.Phase == sandbox.Error && !live.Alive {
+		reason = own.lastReason
+	}
+	d.note(ctx, e, decision.Phase, decision.Message, reason)
 	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
 		d.keepForward(ctx, e)
 	} else {
@@ -118,27 +132,61 @@ func (d *daemon) prepare(ctx context.Context, own *effort, o store.Object[store.
 		return nil
 	}
 	if o.Value.Deleting { // what was removed is not made again to be removed
-		handles, err := d.cfg.Driver.Handles(ctx)
+		own.handle = d.bareHandle(o)
+		handles, _ := d.cfg.Driver.Handles(ctx) // one that cannot be read has to go all the same
 		for _, h := range handles {
 			if h.ID == o.ID {
 				own.handle = &h
-				return nil
 			}
 		}
-		if err == nil {
-			own.handle = &sandbox.Handle{Version: 1, ID: o.ID, Name: o.Name, Gateway: d.cfg.Gateway.Name,
-				Driver: d.cfg.Driver.Name(), Spec: o.Value.Spec}
-		}
-		return err
+		return nil
 	}
 	ctx, cancel := budget.Context(ctx, budget.Operation, "prepare sandbox")
 	defer cancel()
 	h, err := d.cfg.Driver.Prepare(ctx, o.ID, o.Name, d.cfg.Gateway.Name, o.Value.Spec)
 	if err != nil {
-		return err
+		return host.Explain(err, d.cfg.Gateway.Sandbox(o.ID).Dir())
 	}
 	own.handle = &h
 	return nil
+}
+
+// bareHandle names a sandbox whose own handle is not there or cannot be read: what
+// is needed to look at it, stop it and remove it.
+func (d *daemon) bareHandle(o store.Object[store.Sandbox]) *sandbox.Handle {
+	return &sandbox.Handle{Version: 1, ID: o.ID, Name: o.Name, Gateway: d.cfg.Gateway.Name, Driver: d.cfg.Driver.Name(), Spec: o.Value.Spec}
+}
+
+// unprepared looks after a sandbox whose directory cannot be made or whose record
+// there cannot be read. Nothing of it is started; what runs goes on until it is to
+// stop. It returns when to try again.
+func (d *daemon) unprepared(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], why error) time.Duration {
+	own.unprepared, own.handle = true, nil
+	own.fail(why, time.Now())
+	again := reconcile.Backoff(own.failures)
+	handle := d.bareHandle(o)
+	live := d.observe(ctx, &effort{handle: handle})
+	message := "did not start: " + why.Error()
+	if live.Known && live.Alive {
+		message = "it runs, but could not be started again: " + why.Error()
+	}
+	switch {
+	case ctx.Err() != nil: // the observation may only say that this daemon is ending
+	case o.Value.Wanted == sandbox.Running || !live.Known:
+		d.note(ctx, e, sandbox.Error, message, reasonOf(why))
+	case !live.Alive:
+		d.setPhase(ctx, e, sandbox.Stopped, "stopped")
+	default:
+		d.setPhase(ctx, e, sandbox.Stopping, "stopping")
+		acting, done := e.acting(ctx)
+		defer done()
+		if err := d.bounded(acting, budget.Operation, "stop sandbox", func(ctx context.Context) error { return d.cfg.Driver.Stop(ctx, *handle) }); err != nil {
+			d.log.Warn("stop sandbox", slog.String("sandbox", e.name), slog.Any("error", err))
+			return again
+		}
+		return 0
+	}
+	return again
 }
 
 func (d *daemon) observe(ctx context.Context, own *effort) sandbox.Liveness {
@@ -152,12 +200,12 @@ func (d *daemon) observe(ctx context.Context, own *effort) sandbox.Liveness {
 
 func (own *effort) fail(err error, now time.Time) {
 	own.failures++
-	own.lastError = err.Error()
+	own.lastError, own.lastReason = err.Error(), reasonOf(err)
 	own.notBefore = now.Add(reconcile.Backoff(own.failures))
 }
 
 func (own *effort) forgive() {
-	own.failures, own.lastError, own.notBefore, own.begun = 0, "", time.Time{}, time.Time{}
+	*own = effort{handle: own.handle, minted: own.minted}
 }
 
 func (d *daemon) act(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], decision reconcile.Decision) (time.Duration, bool) {
@@ -256,7 +304,7 @@ func (d *daemon) start(ctx context.Context, e *entry, own *effort, o store.Objec
 	}
 	own.minted = now.Round(0)
 	return d.bounded(ctx, budget.SandboxReady, "start sandbox", func(ctx context.Context) error {
-		return d.cfg.Driver.Start(ctx, *own.handle, bearer, dashboard, relayToken)
+		return host.Explain(d.cfg.Driver.Start(ctx, *own.handle, bearer, dashboard, relayToken), d.cfg.Gateway.Sandbox(e.id).Dir())
 	})
 }
 
@@ -281,11 +329,23 @@ func (d *daemon) renew(ctx context.Context, e *entry, own *effort, loose bool) {
 	own.minted = now
 }
 
+// reasonOf is the advisory that explains an error, empty without one.
+func reasonOf(err error) string {
+	if p, ok := advisory.Of(err); ok {
+		return p.ID
+	}
+	return ""
+}
+
 // setPhase notes what was decided, stores it and tells who watches.
 func (d *daemon) setPhase(ctx context.Context, e *entry, phase sandbox.Phase, message string) {
+	d.note(ctx, e, phase, message, "")
+}
+
+func (d *daemon) note(ctx context.Context, e *entry, phase sandbox.Phase, message, reason string) {
 	e.mu.Lock()
 	same := e.phase == phase && e.message == message
-	e.phase, e.message = phase, message
+	e.phase, e.message, e.reason = phase, message, reason
 	if !same {
 		e.changed = time.Now()
 	}

@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -263,6 +265,50 @@ func TestFailedStartSaysWhyAndIsRepeated(t *testing.T) {
 	}
 }
 
+// Who has removed the cause and asks for another attempt, whether by starting or by
+// stopping and starting, gets it at once, not the old failure again.
+func TestStartAfterAFailureTriesAtOnce(t *testing.T) {
+	g := servertest.Start(t)
+	c := g.Client()
+	start := func() {
+		t.Helper()
+		if err := c.StartSandbox(within(t), "demo"); err != nil {
+			t.Fatal(err)
+		}
+		if i, err := c.WaitSandbox(within(t), "demo", nil); err != nil || i.Phase != sandbox.Ready || i.Reason != "" {
+			t.Errorf("%s %s %q: %v", i.Phase, i.Reason, i.Message, err)
+		}
+	}
+	g.Driver.Fail("Start", errors.New("not yet"))
+	made, err := c.CreateSandbox(within(t), "demo", sandbox.Spec{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitSandbox(within(t), "demo", nil); err != nil {
+		t.Fatal(err)
+	}
+	g.Driver.Fail("Start", nil)
+	start()
+	g.Driver.Fail("Start", &fs.PathError{Op: "open", Path: "/state/launch.json", Err: syscall.ENOSPC})
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if i, err := c.WaitSandbox(within(t), "demo", nil); err != nil || i.Phase != sandbox.Error || i.Reason != "disk-full" || !strings.Contains(i.Message, "/state/launch.json") {
+		t.Fatalf("%s %s %q: %v", i.Phase, i.Reason, i.Message, err)
+	}
+	g.Driver.Fail("Start", nil)
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	start()
+	if i := await(t, c, "demo"); i.ID != made.ID {
+		t.Errorf("it is another sandbox: %+v", i)
+	}
+}
+
 func TestWatchOrder(t *testing.T) {
 	g := servertest.Start(t)
 	c := g.Client()
@@ -362,8 +408,13 @@ func TestExecEndsWithAnExitEvent(t *testing.T) {
 	for n := range many {
 		many[n] = "x"
 	}
+	large := map[string]string{}
+	for n := range 40 {
+		large[fmt.Sprint("V", n)] = strings.Repeat("v", 32<<10)
+	}
 	for name, r := range map[string]*openshellv1.ExecSandboxRequest{
 		"no command":     {SandboxId: i.ID},
+		"much in all":    {SandboxId: i.ID, Command: []string{"true"}, Environment: large},
 		"many arguments": {SandboxId: i.ID, Command: many},
 		"long argument":  {SandboxId: i.ID, Command: []string{strings.Repeat("x", 32<<10+1)}},
 		"bad variable":   {SandboxId: i.ID, Command: []string{"true"}, Environment: map[string]string{"A B": ""}},
@@ -458,6 +509,112 @@ func TestTombstoneAndHandlesOnDisk(t *testing.T) {
 	again := await(t, g.Client(), "kept")
 	if again.ID != kept.ID || again.PolicyDeclared != kept.PolicyDeclared {
 		t.Errorf("was %+v, is %+v", kept, again)
+	}
+}
+
+// A sandbox whose record on disk cannot be read goes on, and is stopped and deleted
+// when that is asked for. Once a stop never ended, and a deletion waited for the
+// record of whichever sandbox was damaged.
+func TestUnreadableRecord(t *testing.T) {
+	g := servertest.Start(t)
+	made := ready(t, g.Client(), "demo", sandbox.Spec{})
+	ready(t, g.Client(), "other", sandbox.Spec{})
+	g.Stop()
+	damaged := advisory.New("sandbox-record-corrupt", "read handle.json", errors.New("torn"))
+	g.Driver.Fail("Handles", damaged)
+	g.Driver.Fail("Prepare", damaged)
+	g.Run()
+	c := g.Client()
+	until := func(what string, ok func(gateway.Inspection) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(servertest.Wait); ; {
+			all, err := c.Inspect(within(t), false, "demo")
+			if err != nil || len(all) != 1 {
+				t.Fatalf("%v, %v", all, err)
+			}
+			if ok(all[0]) {
+				return
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("not %s: %+v", what, all[0])
+			}
+		}
+	}
+	until("said to be damaged", func(i gateway.Inspection) bool {
+		return i.Phase == sandbox.Error && i.Reason == "sandbox-record-corrupt" && strings.Contains(i.Message, "it runs") && strings.Contains(i.Message, "handle.json")
+	})
+	until("connected", func(i gateway.Inspection) bool { return i.Connected })
+	if code, out, _ := run(t, c, made.ID, "echo", "on"); code != 0 || out != "on\n" {
+		t.Errorf("exec: %d %q", code, out)
+	}
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	until("stopped", func(i gateway.Inspection) bool { return i.Phase == sandbox.Stopped && i.Reason == "" })
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Error(err)
+	}
+	until("refused", func(i gateway.Inspection) bool {
+		return i.Phase == sandbox.Error && strings.Contains(i.Message, "did not start: read handle.json: torn")
+	})
+	g.Driver.Fail("Prepare", nil) // somebody mended it
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Error(err)
+	}
+	until("ready again", func(i gateway.Inspection) bool { return i.Phase == sandbox.Ready && i.Reason == "" })
+	for _, name := range []string{"demo", "other"} {
+		if existed, err := c.DeleteSandbox(within(t), name); err != nil || !existed {
+			t.Errorf("delete %s: %v, %v", name, existed, err)
+		}
+	}
+}
+
+// The key that sealed the records is lost. Providers have to be set again; the
+// sandboxes' own tokens are those they were launched with.
+func TestLostCredentialKey(t *testing.T) {
+	g := servertest.Start(t)
+	made := ready(t, g.Client(), "demo", sandbox.Spec{})
+	before, _ := g.Driver.Secrets(made.ID)
+	launch := g.Config.Gateway.Sandbox(made.ID)
+	if err := os.MkdirAll(launch.Dir(), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	content := fmt.Sprintf(`{"dashboard_token":%q,"relay_token":%q}`, before.Dashboard.Reveal(), before.Relay.Reveal())
+	if err := os.WriteFile(launch.File("launch.json"), []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	g.Stop()
+	key := g.Config.Gateway.File("credentials.key")
+	if err := os.WriteFile(key, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for what, err := range map[string]error{"Usable": server.Usable(t.Context(), g.Config.Gateway), "Run": g.TryRun()} {
+		if p, ok := advisory.Of(err); !ok || p.ID != "credential-key-unusable" || !strings.Contains(err.Error(), key) || !strings.Contains(strings.Join(p.Commands(), "\n"), "mv "+key) {
+			t.Errorf("%s with a damaged key: %v", what, err)
+		}
+	}
+	if err := os.Rename(key, key+".damaged"); err != nil {
+		t.Fatal(err)
+	}
+	if err := server.Usable(t.Context(), g.Config.Gateway); err != nil {
+		t.Errorf("Usable without a key: %v", err)
+	}
+	if _, err := os.Stat(key); err == nil {
+		t.Error("asking made a key")
+	}
+	g.Run()
+	c := g.Client()
+	await(t, c, "demo")
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	await(t, c, "demo")
+	after, _ := g.Driver.Secrets(made.ID)
+	if after.Dashboard.Reveal() != before.Dashboard.Reveal() || after.Relay.Reveal() != before.Relay.Reveal() {
+		t.Error("the sandbox has other tokens than it was launched with")
 	}
 }
 
@@ -574,6 +731,9 @@ func TestUpdateKeepsTheSandbox(t *testing.T) {
 	}
 	if err := update.UpdateSandbox(within(t), "demo", sandbox.Spec{Restart: "sometimes"}); err == nil {
 		t.Error("nonsense was accepted")
+	}
+	if err := update.UpdateSandbox(within(t), "demo", sandbox.Spec{Confinement: sandbox.TierUnconfined}); err == nil || !strings.Contains(err.Error(), "risk_accepted") {
+		t.Errorf("unconfined without the consent: %v", err)
 	}
 	if err := update.UpdateSandbox(within(t), "other", spec); !errors.Is(err, gateway.ErrNotFound) {
 		t.Errorf("of a sandbox that is not: %v", err)

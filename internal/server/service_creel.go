@@ -80,7 +80,7 @@ func (d *daemon) inspection(o store.Object[store.Sandbox], e *entry) *creelv1.Sa
 	v := view{Phase: o.Value.Phase, Message: o.Value.Message}
 	if e != nil {
 		v = e.view()
-		i.Phase, i.Message = string(v.Phase), v.Message
+		i.Phase, i.Message, i.Reason = string(v.Phase), v.Message, v.Reason
 	}
 	if session := d.hub.Session(o.ID); session != nil {
 		i.Connected, i.ConnectedSinceMs = true, session.Since.UnixMilli()

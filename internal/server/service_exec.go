@@ -82,6 +82,9 @@ func (d *daemon) exec(ctx context.Context, r *openshellv1.ExecSandboxRequest, se
 	if err := checkEnvironment(r.GetEnvironment()); err != nil {
 		return invalid(err)
 	}
+	if err := checkTotal(r.GetCommand(), r.GetEnvironment()); err != nil {
+		return invalid(err)
+	}
 	if err := d.running(ctx, r.GetSandboxId()); err != nil {
 		return err
 	}

@@ -182,7 +182,8 @@ func (s *openShell) StartSandbox(ctx context.Context, r *openshellv1.StartSandbo
 
 func (s *openShell) wantPhase(ctx context.Context, workspace, name string, wanted sandbox.Wanted, passing sandbox.Phase) (*openshellv1.SandboxResponse, error) {
 	o, err := s.d.want(ctx, workspace, name, passing, func(v *store.Sandbox) bool {
-		fresh := v.Wanted != wanted
+		// To start what failed is to ask for another attempt, and now.
+		fresh := v.Wanted != wanted || wanted == sandbox.Running && v.Phase == sandbox.Error
 		v.Wanted = wanted
 		return fresh
 	})
@@ -217,6 +218,7 @@ func (d *daemon) want(ctx context.Context, workspace, name string, passing sandb
 	}
 	if news {
 		d.setPhase(ctx, e, passing, "")
+		e.ask()
 		e.overrule()
 	}
 	e.nudge()

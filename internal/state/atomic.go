@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 )
 
 // Modes of everything Creel writes for itself.
@@ -17,62 +16,42 @@ const (
 // MkdirAll makes a directory and its parents with DirMode.
 func MkdirAll(dir string) error { return os.MkdirAll(dir, DirMode) }
 
-// WriteFile replaces path by content durably: a temporary file in the same
-// directory, fsync, rename, fsync of the directory. A reader sees the old
-// content or the new one. The directory must exist.
-func WriteFile(path string, content []byte, mode fs.FileMode) (err error) {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".tmp-")
+// WriteFile replaces path by content durably: a draft in the same directory,
+// fsync, rename, fsync of the directory. A reader sees the old content or the new
+// one. The directory must exist.
+func WriteFile(path string, content []byte, mode fs.FileMode) error {
+	d, err := written(path, content, mode)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(f.Name())
-		}
-	}()
-	if err = f.Chmod(mode); err != nil {
-		return err
-	}
-	if _, err = f.Write(content); err != nil {
-		return err
-	}
-	if err = f.Sync(); err != nil {
-		return err
-	}
-	if err = f.Close(); err != nil {
-		return err
-	}
-	if err = os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return SyncDir(dir)
+	return d.Commit()
 }
 
 // CreateFile writes a file that must not exist yet (fs.ErrExist otherwise), and
-// is on disk when it returns.
-func CreateFile(path string, content []byte, mode fs.FileMode) (err error) {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, mode)
+// is on disk when it returns. A reader sees no file or the whole content.
+func CreateFile(path string, content []byte, mode fs.FileMode) error {
+	d, err := written(path, content, mode)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = f.Close()
-			_ = os.Remove(path)
-		}
-	}()
-	if _, err = f.Write(content); err != nil {
-		return err
+	return d.commitNew()
+}
+
+// written is a draft that holds content, on disk.
+func written(path string, content []byte, mode fs.FileMode) (*Draft, error) {
+	d, err := NewDraft(path, mode)
+	if err != nil {
+		return nil, err
 	}
-	if err = f.Sync(); err != nil {
-		return err
+	_, err = d.Write(content)
+	if err == nil {
+		err = d.Sync()
 	}
-	if err = f.Close(); err != nil {
-		return err
+	if err != nil {
+		d.Discard()
+		return nil, err
 	}
-	return SyncDir(filepath.Dir(path))
+	return d, nil
 }
 
 // SyncDir makes renames and creations in dir durable.

@@ -30,6 +30,9 @@ func TestMain(m *testing.M) {
 		_, _ = io.Copy(io.Discard, os.Stdin)
 		os.Exit(0)
 	}
+	if path := os.Getenv(writerVariable); path != "" {
+		os.Exit(beKilledWriting(path))
+	}
 	goleak.VerifyTestMain(m)
 }
 

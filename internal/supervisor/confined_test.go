@@ -4,6 +4,7 @@ package supervisor
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net"
 	"os"
@@ -240,6 +241,15 @@ func TestConfinedCommands(t *testing.T) {
 		}
 		if got := run(`trap '' HUP; sleep 600 & echo left`, true); !strings.Contains(got, "left") {
 			t.Errorf("got %q", got)
+		}
+		// A shell's command is one argument, for which the kernel has a limit of its own.
+		if s, err := client.NewSession(); err != nil {
+			t.Error(err)
+		} else {
+			out, err := s.CombinedOutput("true " + strings.Repeat("x", 140<<10))
+			if exit := (*ssh.ExitError)(nil); !errors.As(err, &exit) || exit.ExitStatus() != 126 || !strings.Contains(string(out), "the kernel takes at most 131071") {
+				t.Errorf("a command of 140 KiB: %v, %q", err, out)
+			}
 		}
 		extra := must(marshal(sshd.ExecRequest{Command: []string{"no-such-program"}}))
 		channel, requests, err := client.OpenChannel(sshd.ExecChannel, extra)

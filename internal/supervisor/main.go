@@ -11,6 +11,7 @@ import (
 	"syscall"
 
 	"creel/internal/advisory"
+	"creel/internal/host"
 	"creel/internal/supervisor/box"
 )
 
@@ -82,6 +83,7 @@ func supervise(ctx context.Context, dir string, ready *os.File, begin starter) i
 		}
 		return 0
 	}
+	err = host.Explain(err, dir)
 	fmt.Fprintln(os.Stderr, "creel supervise:", err)
 	if !told {
 		answer := readiness{Error: err.Error()}

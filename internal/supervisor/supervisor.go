@@ -120,7 +120,7 @@ func profile(l sandbox.Launch, p policy.Document) confine.Profile {
 		tier = sandbox.TierAuto
 	}
 	return confine.Profile{
-		SandboxID: l.ID, Tier: tier, RiskAccepted: tier == sandbox.TierUnconfined, // it is only ever recorded when accepted
+		SandboxID: l.ID, Tier: tier, RiskAccepted: l.Spec.RiskAccepted,
 		Workspace: filepath.Join(l.Dir, state.WorkspaceDir), Executable: l.Executable,
 		HostUID: l.HostUID, HostGID: l.HostGID, Hostname: l.Name,
 		RelayPort: relayPort, DashboardPort: l.Spec.Dashboard.TargetPort,

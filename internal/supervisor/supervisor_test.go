@@ -59,7 +59,7 @@ func launch(t testing.TB, argv ...string) sandbox.Launch {
 	declared := policy.Default()
 	return sandbox.Launch{ID: "0b9f7c1e-0000-4000-8000-000000000001", Name: "demo", Gateway: "creel", GatewaySocket: filepath.Join(dir, "gateway.sock"), Dir: dir,
 		Executable: os.Args[0], HostUID: os.Getuid(), HostGID: os.Getgid(), RelayToken: relayToken, DashboardToken: dashboardValue,
-		Spec: sandbox.Spec{Agent: "command", Command: argv, Restart: sandbox.RestartNever, Confinement: sandbox.TierUnconfined,
+		Spec: sandbox.Spec{Agent: "command", Command: argv, Restart: sandbox.RestartNever, Confinement: sandbox.TierUnconfined, RiskAccepted: true,
 			Policy: declared.Canonical(), PolicyHash: declared.Hash(), Environment: map[string]string{"MINE": "yes", "CREEL_SANDBOX": "forged", "OPENAI_BASE_URL": "http://evil", "OPENAI_PROXY": "http://evil", "CREEL_OTHER": "forged"}}}
 }
 
@@ -481,7 +481,7 @@ func TestCommand(t *testing.T) {
 
 func TestProfile(t *testing.T) {
 	l := launch(t, "true")
-	l.Spec.Confinement, l.Spec.Dashboard.TargetPort, l.Hidden = "", 3000, []string{"/secret"}
+	l.Spec.Confinement, l.Spec.RiskAccepted, l.Spec.Dashboard.TargetPort, l.Hidden = "", false, 3000, []string{"/secret"}
 	_, document, err := parseLaunch(must(json.Marshal(l)))
 	if err != nil {
 		t.Fatal(err)
@@ -494,6 +494,10 @@ func TestProfile(t *testing.T) {
 		t.Error(d)
 	}
 	l.Spec.Confinement = sandbox.TierUnconfined
+	if profile(l, document).RiskAccepted {
+		t.Error("a wish is taken for a consent")
+	}
+	l.Spec.RiskAccepted = true
 	if !profile(l, document).RiskAccepted {
 		t.Error("an accepted risk is not passed on")
 	}

@@ -59,6 +59,9 @@ func newGatewayIn(t testing.TB, c *kubeenv.Cluster) *inCluster {
 	return g
 }
 
+// in is the same gateway for a subtest.
+func (g *inCluster) in(t testing.TB) *inCluster { return &inCluster{t, g.c, g.ns} }
+
 func (g *inCluster) path(name string) string {
 	return "/api/v1/namespaces/" + g.ns + "/secrets/" + name
 }

@@ -109,6 +109,7 @@ func TestE2E(t *testing.T) {
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)
+	t.Run("gateway-bootstrap-secret-repair-container", testSecretRepairContainer)
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("gateway-health-honest", testHealthHonest)
@@ -116,6 +117,12 @@ func TestE2E(t *testing.T) {
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)
+	t.Run("unconfined", testUnconfined)
+	t.Run("long-commands", testLongCommands)
+	t.Run("sftp", testSFTP)
+	t.Run("disk", testDisk)
+	t.Run("executable", testExecutable)
+	t.Run("damage", testDamage)
 }
 
 func testFull(t *testing.T) {

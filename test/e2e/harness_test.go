@@ -26,7 +26,21 @@ var creel, killer string
 // fakeGateway is a gateway of OpenShell that misbehaves on demand.
 var fakeGateway string
 
-func TestMain(m *testing.M) { os.Exit(build(m)) }
+func TestMain(m *testing.M) {
+	if program := os.Getenv(withoutLandlock); program != "" {
+		os.Exit(runWithoutLandlock(program))
+	}
+	if id := os.Getenv(sshProxy); id != "" {
+		os.Exit(runProxy(id))
+	}
+	if os.Getenv(mountHolder) != "" {
+		os.Exit(holdMounts())
+	}
+	if holder := os.Getenv(mountJoiner); holder != "" {
+		os.Exit(joinMounts(holder))
+	}
+	os.Exit(build(m))
+}
 
 func build(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "creel-e2e-")
@@ -58,6 +72,12 @@ type home struct {
 	// secrets must never be seen anywhere; see noSecrets.
 	secrets []string
 	output  bytes.Buffer // everything printed so far
+	// program is what run runs; empty is creel.
+	program string
+	// holder is the process whose mount namespace the home is seen in, 0 for this
+	// one's own, and root is what to put before its paths to see it from here.
+	holder int
+	root   string
 }
 
 // newHome makes an empty home and takes everything of it down at the end.
@@ -84,6 +104,11 @@ func newHome(t testing.TB) *home {
 	return h
 }
 
+// in is the same home for a subtest, which is the one that fails.
+func (h *home) in(t testing.TB) *home {
+	return &home{t: t, dir: h.dir, env: h.env, secrets: h.secrets}
+}
+
 // result is how a command ended.
 type result struct {
 	code           int
@@ -93,7 +118,13 @@ type result struct {
 }
 
 // run runs creel with a bound of 60 s.
-func (h *home) run(args ...string) result { return h.runProgram(creel, nil, args...) }
+func (h *home) run(args ...string) result {
+	h.t.Helper()
+	if h.program != "" {
+		return h.runProgram(h.program, nil, args...)
+	}
+	return h.runProgram(creel, nil, args...)
+}
 
 func (h *home) runProgram(program string, extra []string, args ...string) result {
 	h.t.Helper()
@@ -106,6 +137,10 @@ func (h *home) runInput(input, program string, extra []string, args ...string) r
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Env = append(append([]string{}, h.env...), extra...)
+	if h.holder != 0 {
+		cmd = exec.CommandContext(ctx, os.Args[0], append([]string{program}, args...)...)
+		cmd.Env = append(append(append([]string{}, h.env...), extra...), fmt.Sprintf("%s=%d", mountJoiner, h.holder))
+	}
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	if input != "" {
@@ -145,7 +180,7 @@ func (h *home) must(code int, args ...string) result {
 // logs returns the ends of all logs, for failure messages.
 func (h *home) logs() string {
 	var b strings.Builder
-	_ = filepath.WalkDir(h.dir, func(path string, _ os.DirEntry, err error) error {
+	_ = filepath.WalkDir(h.root+h.dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil && strings.HasSuffix(path, ".log") {
 			content, _ := os.ReadFile(path)
 			fmt.Fprintf(&b, "--- %s\n%s\n", strings.TrimPrefix(path, h.dir), content[max(0, len(content)-3000):])

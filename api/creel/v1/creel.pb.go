@@ -381,7 +381,9 @@ type SandboxInspection struct {
 	AgentName        string        `protobuf:"bytes,13,opt,name=agent_name,json=agentName,proto3" json:"agent_name,omitempty"`
 	CreatedAtMs      int64         `protobuf:"varint,14,opt,name=created_at_ms,json=createdAtMs,proto3" json:"created_at_ms,omitempty"`
 	// labels are those of the sandbox's specification.
-	Labels        map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Labels map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// reason is the advisory that explains the phase, empty without one.
+	Reason        string `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -519,6 +521,13 @@ func (x *SandboxInspection) GetLabels() map[string]string {
 		return x.Labels
 	}
 	return nil
+}
+
+func (x *SandboxInspection) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
 }
 
 // AgentHealth is the answer of the agent's health endpoint, asked from inside.
@@ -1383,7 +1392,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x14\n" +
 	"\x05probe\x18\x02 \x01(\bR\x05probe\"U\n" +
 	"\x18InspectSandboxesResponse\x129\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\xd5\x04\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\xed\x04\n" +
 	"\x11SandboxInspection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -1401,7 +1410,8 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\n" +
 	"agent_name\x18\r \x01(\tR\tagentName\x12\"\n" +
 	"\rcreated_at_ms\x18\x0e \x01(\x03R\vcreatedAtMs\x12?\n" +
-	"\x06labels\x18\x0f \x03(\v2'.creel.v1.SandboxInspection.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x0f \x03(\v2'.creel.v1.SandboxInspection.LabelsEntryR\x06labels\x12\x16\n" +
+	"\x06reason\x18\x10 \x01(\tR\x06reason\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"creel/internal/bundle"
@@ -57,9 +56,4 @@ func makeUnique(path string) (string, error) {
 			return name, err
 		}
 	}
-}
-
-// escape makes a path literal in a glob pattern.
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }

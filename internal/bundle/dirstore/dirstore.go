@@ -318,14 +318,8 @@ func (s *Store) plan(write []bundle.Secret) ([]replacement, error) {
 func (s *Store) sweep() error {
 	for _, g := range s.groups() {
 		for _, f := range g.files {
-			left, err := filepath.Glob(filepath.Join(escape(filepath.Dir(f.path)), "."+f.key+".tmp-*"))
-			if err != nil {
-				return fmt.Errorf("look for temporary files: %w", err)
-			}
-			for _, path := range left {
-				if err := state.RemoveIfExists(path); err != nil {
-					return err
-				}
+			if err := state.Sweep(f.path); err != nil {
+				return fmt.Errorf("remove temporary files: %w", err)
 			}
 		}
 	}

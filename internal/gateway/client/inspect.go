@@ -29,7 +29,7 @@ func (c *client) Inspect(ctx context.Context, probe bool, names ...string) ([]ga
 
 func inspectionFrom(s *creelv1.SandboxInspection) gateway.Inspection {
 	return gateway.Inspection{Name: s.GetName(), ID: s.GetId(), Agent: s.GetAgentName(), Phase: sandbox.Phase(s.GetPhase()),
-		Message: s.GetMessage(), Wanted: sandbox.Wanted(s.GetWanted()), Connected: s.GetConnected(),
+		Message: s.GetMessage(), Reason: s.GetReason(), Wanted: sandbox.Wanted(s.GetWanted()), Connected: s.GetConnected(),
 		ConnectedSince: at(s.GetConnectedSinceMs()), State: stateFrom(s.GetState()), Health: healthFrom(s.GetAgent()),
 		Dashboard: forwardFrom(s.GetDashboard()), PolicyDeclared: s.GetPolicyDeclared(), Model: s.GetModel(), CreatedAt: at(s.GetCreatedAtMs()),
 		Labels: s.GetLabels()}

@@ -22,6 +22,9 @@ import (
 // in template.driver_config under the driver's name.
 func specTo(s sandbox.Spec) (*openshellv1.SandboxSpec, error) {
 	own := map[string]any{"agent": s.Agent, "restart": string(s.Restart), "confinement": string(s.Confinement), "policy": string(s.Policy)}
+	if s.RiskAccepted {
+		own["risk_accepted"] = true
+	}
 	if d := s.Dashboard; d.TargetPort > 0 {
 		own["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port,
 			"port_explicit": d.PortExplicit, "health_path": d.HealthPath, "websocket_path": d.WebSocket}

@@ -34,6 +34,10 @@ type Config struct {
 	// PortExplicit no other is taken when it is in use.
 	Port         int
 	PortExplicit bool
+	// Usable reports why no daemon could work with what is on disk, with an
+	// advisory; an error without one says that it could not be found out. It is
+	// asked while no daemon runs, and writes nothing. nil asks nothing.
+	Usable func(context.Context) error
 }
 
 // Runtime implements gateway.Runtime.

@@ -42,7 +42,7 @@ func Self(roots state.Roots) (string, error) {
 	return path, nil
 }
 
-func installCopy(from, to string) (err error) {
+func installCopy(from, to string) error {
 	src, err := os.Open(from)
 	if err != nil {
 		return err
@@ -53,6 +53,7 @@ func installCopy(from, to string) (err error) {
 		return err
 	}
 	if have, err := os.Lstat(to); err == nil && have.Mode().IsRegular() && have.Size() == want.Size() && have.Mode().Perm()&0o100 != 0 {
+		_ = state.Sweep(to) // beside what another copier left
 		now := time.Now()
 		return os.Chtimes(filepath.Dir(to), now, now) // in use again: not to be pruned
 	}
@@ -64,35 +65,35 @@ func installCopy(from, to string) (err error) {
 	// to whoever executes the copy first.
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
-	tmp, err := os.CreateTemp(filepath.Dir(to), "."+ExecutableName+".tmp-")
+	tmp, err := state.NewDraft(to, executableMode)
 	if err != nil {
 		return err
 	}
-	defer func() {
-		if err != nil {
-			_ = tmp.Close()
-			_ = os.Remove(tmp.Name())
-		}
-	}()
-	if err := reflink(tmp, src); err != nil {
+	if err := fill(tmp.File, src, want.Size()); err != nil {
+		tmp.Discard()
+		return err
+	}
+	// It closes the copy before the rename: a file open for writing cannot be
+	// executed.
+	return tmp.Commit()
+}
+
+// fill copies src into a new file and checks that all of it arrived.
+func fill(to, src *os.File, size int64) error {
+	if err := reflink(to, src); err != nil {
 		// io.Copy between files is copy_file_range where the kernel has it.
-		if _, err := io.Copy(tmp, src); err != nil {
+		if _, err := io.Copy(to, src); err != nil {
 			return err
 		}
 	}
-	if have, err := tmp.Stat(); err != nil {
-		return err
-	} else if have.Size() != want.Size() {
-		return fmt.Errorf("%d of %d bytes arrived", have.Size(), want.Size())
-	}
-	if err := tmp.Chmod(executableMode); err != nil {
+	have, err := to.Stat()
+	if err != nil {
 		return err
 	}
-	// Closed before the rename: a file open for writing cannot be executed.
-	if err := tmp.Close(); err != nil {
-		return err
+	if have.Size() != size {
+		return fmt.Errorf("%d of %d bytes arrived", have.Size(), size)
 	}
-	return os.Rename(tmp.Name(), to)
+	return nil
 }
 
 // Prune removes copies that no process runs from, no sandbox names and nobody

@@ -36,13 +36,27 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	}
 	c.Conclude()
 	o.Verdict, o.Reason, o.Message, o.Evidence = c.Verdict, c.Reason, c.Message, c.Evidence
-	if o.Verdict == health.OK {
+	if problem := r.unusable(ctx, absent); problem != nil {
+		o.Reason, o.Message, o.Hints = problem.ID, o.Message+", and none can start: "+problem.Error(), problem.Commands()
+	} else if o.Verdict == health.OK {
 		o.Message = fmt.Sprintf("gateway %s answers at %s:%d (pid %d)", r.cfg.Gateway.Name, o.Endpoint.Host, o.Endpoint.Port, m.PID)
-		o.Drift = r.drift(o)
+		if o.Drift = r.drift(o); len(o.Drift) > 0 {
+			a, _ := advisory.Lookup("gateway-drifted")
+			o.Hints = a.Commands
+		}
 	} else if a, ok := advisory.Lookup(o.Reason); ok {
 		o.Hints = a.Commands
 	}
 	return o
+}
+
+// unusable is what keeps a daemon from starting, when none runs and that is known.
+func (r *Runtime) unusable(ctx context.Context, absent bool) *advisory.Problem {
+	if !absent || r.cfg.Usable == nil {
+		return nil
+	}
+	problem, _ := advisory.Of(r.cfg.Usable(ctx))
+	return problem
 }
 
 // askProcess answers the process link: the lock is held, and by the process that
@@ -137,7 +151,8 @@ func (r *Runtime) askEndpoint(ctx context.Context, c *evidence.Chain, m marker, 
 func (r *Runtime) drift(o gateway.Observation) []string {
 	var d []string
 	if mine := version.BuildID(); mine != "" && o.Identity.BuildID != mine {
-		d = append(d, fmt.Sprintf("the running gateway is another build of creel (version %s, this is %s)", o.Identity.Version, version.Version()))
+		d = append(d, fmt.Sprintf("the running gateway is another build of creel (version %s, build %.12s; this is %s, build %.12s)",
+			o.Identity.Version, o.Identity.BuildID, version.Version(), mine))
 	}
 	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != o.Endpoint.Port {
 		d = append(d, fmt.Sprintf("it listens on port %d, wanted is %d", o.Endpoint.Port, r.cfg.Port))

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -378,5 +379,35 @@ func BenchmarkStart(b *testing.B) {
 			b.Fatal(err)
 		}
 		b.StartTimer()
+	}
+}
+
+// What keeps a daemon from starting is said before one is made, by who looks and by
+// who would start it. A daemon that runs is not asked for it.
+func TestUnusable(t *testing.T) {
+	var problem error
+	asked := 0
+	w := newNamedWorld(t, "good", "creel", Config{Usable: func(context.Context) error { asked++; return problem }})
+	ctx := context.Background()
+	problem = advisory.New("database-newer", "database gateway.db has schema version 9", nil)
+	o := w.r.Observe(ctx)
+	if o.Verdict != health.Failed || !o.Absent || o.Reason != "database-newer" || !strings.Contains(o.Message, "none can start: database gateway.db") || len(o.Hints) == 0 {
+		t.Errorf("Observe = %+v", o)
+	}
+	err := w.r.Start(ctx, nil)
+	if p, ok := advisory.Of(err); !ok || p.ID != "database-newer" {
+		t.Errorf("Start = %v", err)
+	}
+	if _, err := os.Stat(w.g.Log()); err == nil {
+		t.Error("a daemon was made all the same: it has a log")
+	}
+	problem = errors.New("could not be found out") // which says nothing against it
+	if o := w.r.Observe(ctx); o.Reason != "gateway-not-running" {
+		t.Errorf("Observe = %+v", o)
+	}
+	w.start()
+	problem, asked = advisory.New("database-newer", "now", nil), 0
+	if o := w.r.Observe(ctx); o.Verdict != health.OK || asked != 0 {
+		t.Errorf("Observe = %+v, asked %d times", o, asked)
 	}
 }

@@ -106,6 +106,8 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	// What writers that were killed left; it is in nobody's way.
+	swept := state.SweepGateway(g)
 	// A marker that is here now is of a daemon that was killed.
 	if err := state.RemoveIfExists(g.Marker()); err != nil {
 		return host.Explain(err, g.Marker())
@@ -123,6 +125,9 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 		}
 	}()
 
+	if swept != nil {
+		log.Warn("sweep unfinished files", "error", swept)
+	}
 	material, err := loadMaterial(ctx, g)
 	if err != nil {
 		return err

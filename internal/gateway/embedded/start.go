@@ -52,7 +52,11 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 					return err // the reason why it could not be asked
 				}
 			}
-			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), "creel gateway restart")
+			hints := []string{"creel gateway restart"}
+			if a, _ := advisory.Lookup(o.Reason); a.Blocking {
+				hints = a.Commands // what a restart would not mend, or must not touch
+			}
+			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), hints...)
 		}
 		err = r.launch(ctx, report)
 		if p, ok := advisory.Of(err); ok && p.ID == alreadyRunning {
@@ -117,6 +121,9 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	}
 	if err := host.CheckWritable(g.Dir()); err != nil {
 		return err
+	}
+	if problem := r.unusable(ctx, true); problem != nil {
+		return problem // the daemon would say the same, after it was made
 	}
 	self, err := Self(g.Roots)
 	if err != nil {

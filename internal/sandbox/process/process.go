@@ -86,8 +86,11 @@ func (d *Driver) Prepare(ctx context.Context, id, name, gateway string, spec san
 		h = sandbox.Handle{Version: handleVersion, ID: id, Name: name, Gateway: gateway, CreatedAt: d.options.Now().UTC(),
 			Driver: Name, HostUID: os.Geteuid(), HostGID: os.Getegid(), Spec: spec}
 		if os.Geteuid() == 0 {
-			if h.HostUID, err = d.freeUID(id); err != nil {
-				return h, err
+			// A workspace without a handle has an owner, who must not change.
+			if h.HostUID = d.workspaceUID(id); h.HostUID == 0 {
+				if h.HostUID, err = d.freeUID(id); err != nil {
+					return h, err
+				}
 			}
 			h.HostGID = h.HostUID
 		}
@@ -134,6 +137,19 @@ func (d *Driver) freeUID(id string) (int, error) {
 		}
 	}
 	return chooseUID(id, taken), nil
+}
+
+// workspaceUID is the user id that a sandbox has of its own, by its workspace's
+// owner; 0 when there is none.
+func (d *Driver) workspaceUID(id string) int {
+	fi, err := os.Lstat(d.gateway.Sandbox(id).Workspace())
+	if err != nil {
+		return 0
+	}
+	if uid := ownerOf(fi); uid >= confine.FirstHostUID && uid <= lastHostUID {
+		return uid
+	}
+	return 0
 }
 
 func chooseUID(id string, taken map[int]bool) int {

@@ -365,6 +365,28 @@ func TestDestroyRemovesWhatSandboxesLeave(t *testing.T) {
 	}
 }
 
+// A handle that was damaged and moved away is made again for the same user: the
+// files in the workspace are that one's. And who has no handle to go by still
+// stops and removes what is there.
+func TestLostHandle(t *testing.T) {
+	d := newDriver(t)
+	h := prepared(t, d, "true")
+	paths := d.gateway.Sandbox(testID)
+	if err := os.Remove(paths.File(state.HandleFile)); err != nil {
+		t.Fatal(err)
+	}
+	again := prepared(t, d, "true")
+	if again.HostUID != h.HostUID || again.HostGID != h.HostGID || ownerOf(mustStat(t, paths.Workspace())) != h.HostUID {
+		t.Errorf("user %d became %d, the workspace is %d's", h.HostUID, again.HostUID, ownerOf(mustStat(t, paths.Workspace())))
+	}
+	if err := d.Destroy(t.Context(), sandbox.Handle{ID: testID, Name: "demo"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(paths.Dir()); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the sandbox's directory is left: %v", err)
+	}
+}
+
 func TestHandlesTolerateDamage(t *testing.T) {
 	d := newDriver(t)
 	good := prepared(t, d, "true")

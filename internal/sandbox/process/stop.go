@@ -23,6 +23,9 @@ func (d *Driver) Stop(ctx context.Context, h sandbox.Handle) error {
 	if err := checkID(h.ID); err != nil {
 		return err
 	}
+	if h.HostUID == 0 { // who has no handle to read has none to know it from
+		h.HostUID = d.workspaceUID(h.ID)
+	}
 	lock := d.gateway.Sandbox(h.ID).File(state.SupervisorLock)
 	// The supervisor gives its agent the same time to end; this is longer by a
 	// probe, so that it can finish what it does.

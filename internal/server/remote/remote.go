@@ -18,7 +18,13 @@ import (
 // ChannelType is the SSH channel type of one command.
 const ChannelType = "exec@creel"
 
-// Command is the channel's extra data.
+// maxExtra is how much of a command travels in the packet that opens its channel.
+// That one has 256 KiB in all, and one that is larger would break the connection
+// under every other command.
+const maxExtra = 32 << 10
+
+// Command is the channel's extra data, or its first data when it is longer than
+// maxExtra; the extra data then only announces its length.
 type Command struct {
 	Command        []string          `json:"command"`
 	Workdir        string            `json:"workdir,omitempty"`
@@ -98,6 +104,10 @@ func (r *Runner) Start(ctx context.Context, sandboxID string, c Command) (*Proce
 	if err != nil {
 		return nil, fmt.Errorf("encode command: %w", err)
 	}
+	var first []byte
+	if len(extra) > maxExtra {
+		first, extra = extra, fmt.Appendf(nil, `{"follows":%d}`, len(extra))
+	}
 	for attempt := 0; ; attempt++ {
 		client, fresh, err := r.client(ctx, sandboxID)
 		if err != nil {
@@ -107,7 +117,7 @@ func (r *Runner) Start(ctx context.Context, sandboxID string, c Command) (*Proce
 		if err == nil {
 			p := &Process{channel: channel, exit: make(chan result, 1)}
 			go p.watch(requests)
-			return p, nil
+			return p, p.begin(ctx, first)
 		}
 		var refused *ssh.OpenChannelError
 		if errors.As(err, &refused) {
@@ -119,6 +129,23 @@ func (r *Runner) Start(ctx context.Context, sandboxID string, c Command) (*Proce
 		}
 		// The kept connection had died unnoticed: nothing ran, so once more is safe.
 	}
+}
+
+// begin sends the rest of the command and closes the channel when that fails.
+func (p *Process) begin(ctx context.Context, first []byte) error {
+	if len(first) == 0 {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, p.Close)
+	defer stop()
+	if _, err := p.channel.Write(first); err != nil {
+		p.Close()
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return fmt.Errorf("run command: send it: %w", err)
+	}
+	return nil
 }
 
 // openChannel is bounded by ctx; the library's own call is not.

@@ -3,23 +3,22 @@
 package store
 
 import (
-	"bytes"
 	"context"
 	"database/sql"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"time"
 
 	_ "modernc.org/sqlite" // the driver "sqlite", without cgo
 
 	"creel/internal/advisory"
+	"creel/internal/host"
 	"creel/internal/state"
 )
 
@@ -75,8 +74,10 @@ func Open(ctx context.Context, path string) (*Store, error) {
 		return nil, fmt.Errorf("open database: %w", err)
 	}
 	db.SetMaxOpenConns(4)
-	if err := db.PingContext(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open database %s: %w", path, err), db.Close())
+	// A first read, so that what is made beside the file is made now.
+	var tables int
+	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
+		return nil, errors.Join(notOpened(path, err), db.Close())
 	}
 	s := &Store{db: db}
 	s.Sandboxes = newCollection[Sandbox](s, "sandbox")
@@ -86,6 +87,16 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	return s, nil
 }
 
+// notOpened finds the reason that SQLite, which only says that it could not, does
+// not give.
+func notOpened(path string, err error) error {
+	err = fmt.Errorf("open database %s: %w", path, err)
+	if p, ok := advisory.Of(host.CheckWritable(filepath.Dir(path))); ok {
+		return advisory.New(p.ID, p.Detail, err)
+	}
+	return err
+}
+
 // Close writes what is pending and closes the file.
 func (s *Store) Close() error { return s.db.Close() }
 
@@ -93,109 +104,6 @@ func (s *Store) Close() error { return s.db.Close() }
 func connect(path string, options ...string) (*sql.DB, error) {
 	uri := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: strings.Join(options, "&")}
 	return sql.Open("sqlite", uri.String())
-}
-
-// judge reports whether there is a database to use. It writes nothing: first the
-// header is read as a file, then SQLite reads it without the right to write,
-// because pages that matter may still be in the write-ahead log.
-func judge(ctx context.Context, path string) (bool, error) {
-	header, err := readHeader(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
-	case err != nil:
-		return false, advisory.New("database-corrupt", "read database "+path, err)
-	case len(header) == 0: // a crash between creation and first write left nothing to lose
-		return false, nil
-	}
-	if !bytes.HasPrefix(header, []byte("SQLite format 3\x00")) {
-		return false, refuseForeign(path, "it is not an SQLite file")
-	}
-	if len(header) < headerSize {
-		return false, refuseCorrupt(path, fmt.Errorf("header is cut off after %d bytes", len(header)))
-	}
-	version := int64(binary.BigEndian.Uint32(header[60:])) // file format, section 1.3
-	application := int64(binary.BigEndian.Uint32(header[68:]))
-	if err := checkMarks(path, application, version); err != nil {
-		return false, err
-	}
-	return true, inspect(ctx, path)
-}
-
-const headerSize = 100
-
-func readHeader(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	header := make([]byte, headerSize)
-	n, err := io.ReadFull(f, header)
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-		err = nil
-	}
-	return header[:n], err
-}
-
-func inspect(ctx context.Context, path string) error {
-	options := []string{"mode=ro", "_pragma=busy_timeout(5000)"}
-	if log, err := os.Stat(path + "-wal"); err != nil || log.Size() == 0 {
-		options = append(options, "immutable=1") // no shared-memory file beside a database that is whole
-	}
-	db, err := connect(path, options...)
-	if err != nil {
-		return refuseCorrupt(path, err)
-	}
-	defer db.Close()
-	db.SetMaxOpenConns(1)
-	var version, application int64
-	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
-		return refuseCorrupt(path, err)
-	}
-	if err := db.QueryRowContext(ctx, "PRAGMA application_id").Scan(&application); err != nil {
-		return refuseCorrupt(path, err)
-	}
-	if err := checkMarks(path, application, version); err != nil {
-		return err
-	}
-	var verdict string
-	if err := db.QueryRowContext(ctx, "PRAGMA quick_check(1)").Scan(&verdict); err != nil {
-		return refuseCorrupt(path, err)
-	}
-	if verdict != "ok" {
-		return refuseCorrupt(path, errors.New(strings.Join(strings.Fields(verdict), " ")))
-	}
-	var tables int
-	err = db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema WHERE type='table' AND name='objects'").Scan(&tables)
-	if err != nil {
-		return refuseCorrupt(path, err)
-	}
-	if tables != 1 {
-		return refuseCorrupt(path, errors.New("table objects is missing"))
-	}
-	return nil
-}
-
-func checkMarks(path string, application, version int64) error {
-	switch {
-	case application != applicationID:
-		return refuseForeign(path, "it belongs to another program")
-	case version > SchemaVersion:
-		return advisory.New("database-newer", fmt.Sprintf(
-			"database %s has schema version %d, this creel reads up to %d", path, version, SchemaVersion), nil)
-	case version < SchemaVersion:
-		return refuseCorrupt(path, fmt.Errorf("schema version %d was never written by any creel", version))
-	}
-	return nil
-}
-
-func refuseForeign(path, why string) error {
-	return advisory.New("database-foreign", fmt.Sprintf("database %s is not a gateway's: %s", path, why), nil)
-}
-
-func refuseCorrupt(path string, cause error) error {
-	return advisory.New("database-corrupt", fmt.Sprintf("database %s is damaged (expected schema version %d)", path, SchemaVersion), cause)
 }
 
 // create makes the file whole under another name first: a crash leaves either no
@@ -224,8 +132,22 @@ func create(ctx context.Context, path string) error {
 	if err := errors.Join(err, db.Close()); err != nil {
 		return err
 	}
+	if err := setAside(path); err != nil {
+		return err
+	}
 	if err := os.Rename(temporary, path); err != nil {
 		return err
 	}
 	return state.SyncDir(filepath.Dir(path))
+}
+
+// setAside keeps the log of a database that was moved away without it: SQLite
+// would write the old one's pages into the new one. It is kept for whoever wants
+// to put the two together again; the index beside it is made anew from it.
+func setAside(path string) error {
+	log := path + "-wal"
+	if err := os.Rename(log, log+".left-"+time.Now().UTC().Format("20060102T150405.000000000Z")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return state.RemoveIfExists(path + "-shm")
 }

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -254,6 +255,85 @@ func TestNewerInTheLog(t *testing.T) {
 		t.Error("its bytes have changed")
 	}
 	_ = s
+}
+
+// Who is told to move a damaged database away moves the file and not its log.
+// SQLite would write that log's pages into the new database.
+func TestLogOfADatabaseThatWasMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.db")
+	s := open(t, path)
+	for n := range 50 {
+		if _, err := s.Sandboxes.Create(t.Context(), record(n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	log := read(t, path+"-wal")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	write(t, path+"-wal", log) // as a crash leaves it
+	write(t, path+"-shm", bytes.Repeat([]byte{1}, 32<<10))
+	s = open(t, path)
+	found, err := s.Sandboxes.List(t.Context(), Query{All: true})
+	if err != nil || len(found) != 0 {
+		t.Errorf("the new database has %d records: %v", len(found), err)
+	}
+	if _, err := s.Sandboxes.Create(t.Context(), record(1)); err != nil {
+		t.Error(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := Check(t.Context(), path); err != nil {
+		t.Errorf("the new database: %v", err)
+	}
+	left, err := filepath.Glob(path + "-wal.left-*")
+	if err != nil || len(left) != 1 || !bytes.Equal(read(t, left[0]), log) {
+		t.Errorf("the old log is kept as %v, %v", left, err)
+	}
+}
+
+// What cannot be read is not damaged: nobody shall move it away for that.
+func TestUnreadableIsNotDamaged(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "gateway.db")
+	if err := open(t, path).Close(); err != nil {
+		t.Fatal(err)
+	}
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := Check(ended, path); err == nil || isAdvisory(err, "database-corrupt") {
+		t.Errorf("asked with a context that has ended: %v", err)
+	}
+	if os.Geteuid() != 0 { // root reads it in any case
+		if err := os.Chmod(path, 0); err != nil {
+			t.Fatal(err)
+		}
+		if err := Check(t.Context(), path); !isAdvisory(err, "state-permission") {
+			t.Errorf("without the right to read it: %v", err)
+		}
+	}
+	if err := Check(t.Context(), dir); !isAdvisory(err, "database-foreign") || !strings.Contains(err.Error(), dir) {
+		t.Errorf("a directory: %v", err)
+	}
+	pipe := filepath.Join(dir, "pipe")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := Check(t.Context(), pipe); !isAdvisory(err, "database-foreign") {
+		t.Errorf("a pipe: %v", err)
+	}
+	if err := Check(t.Context(), filepath.Join(dir, "absent")); err != nil {
+		t.Errorf("absent: %v", err)
+	}
+}
+
+func isAdvisory(err error, id string) bool {
+	p, ok := advisory.Of(err)
+	return ok && p.ID == id
 }
 
 func TestEmptyFileIsNoDatabaseYet(t *testing.T) {

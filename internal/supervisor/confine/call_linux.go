@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"slices"
 	"syscall"
 	"time"
 
@@ -82,7 +83,12 @@ func (b *Box) write(r request, files []*os.File) error {
 		return err
 	}
 	if len(m) > maxMessage {
-		return fmt.Errorf("command and environment have %d bytes, the limit is %d: %w", len(m), maxMessage, syscall.E2BIG)
+		note, file, err := filed(r, m)
+		if err != nil {
+			return err
+		}
+		defer func() { _ = file.Close() }()
+		m, files = note, append(slices.Clone(files), file)
 	}
 	var rights []byte
 	if len(files) > 0 {

@@ -24,9 +24,11 @@ type Support struct {
 	Seccomp string `json:"seccomp"`
 }
 
-// Choose decides the tier. reason says why it is not namespaces and is empty when
-// it is. The error carries the advisory "confinement-unavailable", or
-// "confinement-risk" for an unconfined sandbox that nobody accepted.
+// Choose decides the tier. riskAccepted is a consent and no wish: it permits
+// unconfined where that was asked for by name, or where nothing stronger works.
+// reason says why it is not namespaces and is empty when it is. The error carries
+// the advisory "confinement-unavailable", or "confinement-risk" for an unconfined
+// sandbox that nobody accepted.
 func Choose(wanted sandbox.Tier, s Support, riskAccepted bool) (tier sandbox.Tier, reason string, err error) {
 	namespaces, landlock := s.namespacesGap(), s.landlockGap()
 	switch wanted {
@@ -37,8 +39,11 @@ func Choose(wanted sandbox.Tier, s Support, riskAccepted bool) (tier sandbox.Tie
 		case landlock == "":
 			return sandbox.TierLandlock, namespaces, nil
 		}
-		return "", "", advisory.New("confinement-unavailable",
-			fmt.Sprintf("this machine cannot confine a sandbox: %s; %s", namespaces, landlock), nil)
+		why := fmt.Sprintf("this machine cannot confine a sandbox: %s; %s", namespaces, landlock)
+		if riskAccepted {
+			return sandbox.TierUnconfined, why + "; running unconfined was accepted", nil
+		}
+		return "", "", advisory.New("confinement-unavailable", why, nil)
 	case sandbox.TierNamespaces:
 		if namespaces != "" {
 			return "", "", advisory.New("confinement-unavailable",
@@ -56,7 +61,7 @@ func Choose(wanted sandbox.Tier, s Support, riskAccepted bool) (tier sandbox.Tie
 			return "", "", advisory.New("confinement-risk",
 				"an unconfined sandbox was asked for without accepting the risk", nil)
 		}
-		return sandbox.TierUnconfined, "running unconfined was accepted", nil
+		return sandbox.TierUnconfined, "running unconfined was asked for and accepted", nil
 	}
 	return "", "", advisory.New("confinement-unavailable",
 		fmt.Sprintf("confinement %q is none of auto, namespaces, landlock, unconfined", wanted), nil)

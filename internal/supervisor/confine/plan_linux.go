@@ -2,7 +2,6 @@ package confine
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -170,21 +169,4 @@ func listenOrFree(ctx context.Context, port int) (net.Listener, error) {
 		return config.Listen(ctx, "tcp4", "127.0.0.1:0")
 	}
 	return l, err
-}
-
-// inMemory puts the plan into a file without a name.
-func inMemory(p plan) (*os.File, error) {
-	b, err := json.Marshal(p)
-	if err != nil {
-		return nil, err
-	}
-	fd, err := unix.MemfdCreate("creel-plan", unix.MFD_CLOEXEC)
-	if err != nil {
-		return nil, fmt.Errorf("make a file in memory: %w", err)
-	}
-	f := os.NewFile(uintptr(fd), "plan")
-	if _, err := f.Write(b); err != nil {
-		return nil, errors.Join(fmt.Errorf("write the plan: %w", err), f.Close())
-	}
-	return f, nil
 }

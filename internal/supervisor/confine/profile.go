@@ -27,7 +27,7 @@ const (
 type Profile struct {
 	SandboxID string       `json:"sandbox_id"`
 	Tier      sandbox.Tier `json:"tier"` // wanted; TierAuto chooses
-	// RiskAccepted permits TierUnconfined. Nothing else does.
+	// RiskAccepted permits TierUnconfined; see Choose. Nothing else does.
 	RiskAccepted bool   `json:"risk_accepted"`
 	Workspace    string `json:"workspace"`  // directory on the host
 	Executable   string `json:"executable"` // this program on the host, readable by HostUID

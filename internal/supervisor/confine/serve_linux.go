@@ -102,6 +102,9 @@ func (s *server) answer(ctx context.Context) {
 		if err == nil && flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
 			err = errors.New("request was cut off")
 		}
+		if err == nil && r.Filed {
+			r, files, err = unfile(r, files)
+		}
 		if err != nil {
 			closeAll(files)
 			s.fail(r.ID, err)

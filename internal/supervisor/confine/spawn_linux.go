@@ -40,6 +40,10 @@ func (s *server) spawn(r request, files []*os.File) {
 		s.fail(r.ID, errors.New("no command"))
 		return
 	}
+	if err := checkLengths(c); err != nil {
+		s.fail(r.ID, err)
+		return
+	}
 	dir := c.Dir
 	if dir == "" {
 		dir = WorkspacePath
@@ -95,6 +99,27 @@ func (s *server) spawn(r request, files []*os.File) {
 	if pidfd >= 0 {
 		_ = unix.Close(pidfd)
 	}
+}
+
+// maxString is the kernel's limit on one argument or variable (execve(2):
+// MAX_ARG_STRLEN, which counts the closing NUL).
+const maxString = 128<<10 - 1
+
+// checkLengths says what the kernel's E2BIG leaves out: what is too long, and how
+// long it may be.
+func checkLengths(c Command) error {
+	for i, a := range c.Argv {
+		if len(a) > maxString {
+			return fmt.Errorf("argument %d has %d bytes, the kernel takes at most %d: %w", i, len(a), maxString, syscall.E2BIG)
+		}
+	}
+	for _, v := range c.Env {
+		if len(v) > maxString {
+			name, _, _ := strings.Cut(v, "=")
+			return fmt.Errorf("environment variable %.100s has %d bytes, the kernel takes at most %d: %w", name, len(v), maxString, syscall.E2BIG)
+		}
+	}
+	return nil
 }
 
 // lookPath finds a program as execvp does, in the PATH of the new process.

@@ -2,6 +2,7 @@ package confine
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -63,7 +64,11 @@ func (b *Box) start(ctx context.Context, self, reason string) error {
 		return fmt.Errorf("make the control socket: %w", err)
 	}
 	b.conn = conn.(*net.UnixConn)
-	planFile, err := inMemory(b.plan)
+	encoded, err := json.Marshal(b.plan)
+	if err != nil {
+		return errors.Join(err, b.conn.Close())
+	}
+	planFile, err := inMemory("plan", encoded)
 	if err != nil {
 		return errors.Join(err, b.conn.Close())
 	}

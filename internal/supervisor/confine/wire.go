@@ -10,8 +10,12 @@ import (
 // The supervisor and the first process of a Box exchange one JSON document a
 // datagram; descriptors travel beside it.
 
-// maxMessage bounds one datagram. The kernel's default socket buffer holds it.
-const maxMessage = 192 << 10
+// maxMessage bounds one datagram: the kernel's default socket buffer holds it. A
+// request that is larger, up to maxRequest, travels in a file beside it.
+const (
+	maxMessage = 192 << 10
+	maxRequest = 16 << 20
+)
 
 type operation string
 
@@ -30,6 +34,8 @@ type request struct {
 	Process uint64         `json:"process,omitzero"` // signal: ID of the spawn
 	Signal  syscall.Signal `json:"signal,omitzero"`
 	Port    int            `json:"port,omitzero"` // listen, dial
+	// Filed: this is not the request; it is in the last descriptor's file.
+	Filed bool `json:"filed,omitzero"`
 }
 
 // event is what the first process says: the answer to request ID, the end of the

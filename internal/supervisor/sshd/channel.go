@@ -2,6 +2,8 @@ package sshd
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"sync"
 	"syscall"
 	"time"
@@ -89,7 +91,11 @@ func (s *Server) control(ctx context.Context, r *running, q *ssh.Request) bool {
 
 // exec serves a channel of type exec@creel.
 func (s *Server) exec(ctx context.Context, n ssh.NewChannel) {
-	request, err := ParseExec(n.ExtraData())
+	var request ExecRequest
+	follows, err := following(n.ExtraData())
+	if err == nil && follows == 0 {
+		request, err = ParseExec(n.ExtraData())
+	}
 	if err != nil {
 		_ = n.Reject(ssh.Prohibited, err.Error())
 		return
@@ -108,22 +114,32 @@ func (s *Server) exec(ctx context.Context, n ssh.NewChannel) {
 			}
 		}
 	}()
-	added := map[string]string{}
-	if request.TTY {
-		added["TERM"] = "xterm-256color"
+	if follows > 0 {
+		request, err = readExec(channel, follows)
 	}
-	for name, value := range request.Env {
-		added[name] = value
+	end := outcome{code: exitNotExecutable}
+	if err != nil {
+		_, _ = fmt.Fprintf(channel.Stderr(), "creel: %v\n", err)
+	} else {
+		end = s.do(ctx, run{
+			command: confine.Command{Argv: request.Command, Env: environment(s.cfg.Env, request.added()), Dir: request.Workdir,
+				TTY: request.TTY, Cols: request.Cols, Rows: request.Rows},
+			timeout: time.Duration(request.TimeoutSeconds) * time.Second,
+			channel: channel, gone: gone, started: process.set,
+		})
 	}
-	end := s.do(ctx, run{
-		command: confine.Command{Argv: request.Command, Env: environment(s.cfg.Env, added), Dir: request.Workdir,
-			TTY: request.TTY, Cols: request.Cols, Rows: request.Rows},
-		timeout: time.Duration(request.TimeoutSeconds) * time.Second,
-		channel: channel, gone: gone, started: process.set,
-	})
 	_, _ = channel.SendRequest("exit-status", false, ssh.Marshal(exitStatus{uint32(end.code)}))
 	_ = channel.Close()
 	<-gone
+}
+
+// readExec reads a request that follows.
+func readExec(channel ssh.Channel, length int) (ExecRequest, error) {
+	content := make([]byte, length)
+	if _, err := io.ReadFull(channel, content); err != nil {
+		return ExecRequest{}, fmt.Errorf("read request: %w", err)
+	}
+	return ParseExec(content)
 }
 
 // session serves an ordinary session: env and pty-req, then one of shell, exec

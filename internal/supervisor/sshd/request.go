@@ -11,11 +11,23 @@ import (
 
 // ExecChannel is the type of a channel that runs one command without a shell.
 // Its extra data is an ExecRequest as JSON; standard output is the channel's
-// data, standard error its extended data, the rest as RFC 4254 says.
+// data, standard error its extended data, the rest as RFC 4254 says. A request that
+// is too large for the packet that opens a channel (256 KiB in all) follows as the
+// channel's first data; the extra data then is a Follows.
 const ExecChannel = "exec@creel"
 
-// Limits of a request, those of OpenShell's ExecSandbox.
+// Follows announces an ExecRequest.
+type Follows struct {
+	Bytes int `json:"follows"` // its length as JSON
+}
+
+// maxFollowing bounds a request as JSON, in which a character takes up to six bytes.
+const maxFollowing = 8 << 20
+
+// Limits of a request, those of OpenShell's ExecSandbox; maxTotal is half of what
+// the kernel takes.
 const (
+	maxTotal     = 1 << 20 // command and environment
 	maxArguments = 1024
 	maxArgument  = 32 << 10
 	maxCommand   = 256 << 10
@@ -62,6 +74,9 @@ func ParseExec(b []byte) (ExecRequest, error) {
 		if !validVariable(name, value) {
 			return ExecRequest{}, fmt.Errorf("environment variable %q is not valid", name)
 		}
+		if total += len(name) + len(value); total > maxTotal {
+			return ExecRequest{}, fmt.Errorf("command and environment are too long: %d KiB in all are allowed", maxTotal>>10)
+		}
 	}
 	if r.Cols < 0 || r.Cols > maxSide || r.Rows < 0 || r.Rows > maxSide {
 		return ExecRequest{}, fmt.Errorf("a terminal of %d columns and %d rows is not possible", r.Cols, r.Rows)
@@ -72,8 +87,30 @@ func ParseExec(b []byte) (ExecRequest, error) {
 	return r, nil
 }
 
+// following is the length of the request that follows, 0 when b is the request.
+func following(b []byte) (int, error) {
+	var f Follows
+	if err := json.Unmarshal(b, &f); err != nil {
+		return 0, fmt.Errorf("read request: %w", err)
+	}
+	if f.Bytes < 0 || f.Bytes > maxFollowing {
+		return 0, fmt.Errorf("a request of %d bytes is announced, at most %d are read", f.Bytes, maxFollowing)
+	}
+	return f.Bytes, nil
+}
+
 func validVariable(name, value string) bool {
 	return name != "" && len(name) <= 256 && len(value) <= maxArgument && !strings.ContainsAny(name, "=\x00") && !strings.ContainsRune(value, 0)
+}
+
+// added is what a request adds to the sandbox's environment.
+func (r ExecRequest) added() map[string]string {
+	all := map[string]string{}
+	if r.TTY {
+		all["TERM"] = "xterm-256color"
+	}
+	maps.Copy(all, r.Env)
+	return all
 }
 
 // environment is base with added on top, without duplicates, in a stable order.

@@ -198,6 +198,80 @@ func TestExecRefusesNonsense(t *testing.T) {
 	}
 }
 
+// follow opens a channel for a request that comes as its first data.
+func (g *rig) follow(t testing.TB, content []byte, announced int) (ssh.Channel, <-chan *ssh.Request) {
+	t.Helper()
+	note, err := json.Marshal(Follows{Bytes: announced})
+	if err != nil {
+		t.Fatal(err)
+	}
+	channel, requests, err := g.client.OpenChannel(ExecChannel, note)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := channel.Write(content); err != nil {
+		t.Fatal(err)
+	}
+	return channel, requests
+}
+
+// What is too large for the packet that opens a channel follows it, and does not
+// become part of the command's input.
+func TestExecThatFollows(t *testing.T) {
+	g := connect(t)
+	long := []string{"sh", "-c", `n=0; for a in "$@"; do n=$((n + ${#a})); done; echo $n; cat`, "sh"}
+	for range 8 {
+		long = append(long, strings.Repeat("<", 31<<10)) // six bytes each as JSON
+	}
+	content, err := json.Marshal(ExecRequest{Command: long, Env: map[string]string{"A": strings.Repeat("a", maxArgument)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	channel, requests := g.follow(t, content, len(content))
+	if _, err := io.WriteString(channel, "input"); err != nil {
+		t.Fatal(err)
+	}
+	if err := channel.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if got := finish(channel, requests); got != (result{fmt.Sprintln(8*31<<10) + "input", "", 0}) {
+		t.Errorf("got %+v", got)
+	}
+
+	huge := ExecRequest{Command: []string{"true"}, Env: map[string]string{}}
+	for i := range 40 {
+		huge.Env[fmt.Sprint("V", i)] = strings.Repeat("v", maxArgument)
+	}
+	tooMuch, err := json.Marshal(huge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		content   []byte
+		announced int
+		says      string
+	}{
+		"nonsense":    {[]byte("nonsense"), 8, "read request"},
+		"cut off":     {[]byte(`{"command":["true"]}`), 100, "read request"},
+		"no command":  {[]byte(`{}`), 2, "the command is empty"},
+		"environment": {tooMuch, len(tooMuch), "1024 KiB in all are allowed"},
+	} {
+		channel, requests := g.follow(t, c.content, c.announced)
+		_ = channel.CloseWrite()
+		if got := finish(channel, requests); got.code != 126 || got.out != "" || !strings.Contains(got.err, c.says) {
+			t.Errorf("%s: %+v", name, got)
+		}
+	}
+	for _, n := range []int{-1, maxFollowing + 1} {
+		if _, _, err := g.client.OpenChannel(ExecChannel, fmt.Appendf(nil, `{"follows":%d}`, n)); err == nil {
+			t.Errorf("%d bytes are awaited", n)
+		}
+	}
+	// A client that never sends the rest and goes away leaves nothing.
+	channel, _ = g.follow(t, []byte("{"), 100)
+	_ = channel.Close()
+}
+
 func TestExecSignalAndResize(t *testing.T) {
 	g := connect(t)
 	channel, requests := g.open(t, ExecRequest{Command: []string{"bash", "-c",

@@ -1,0 +1,30 @@
+package advisory
+
+// container lists what is wrong with reaching what runs in a container.
+var container = []Advisory{
+	{
+		ID: "engine-missing", Severity: Error, Layer: "host", Title: "There is no container engine",
+		Reason:   "A gateway that runs in a container is reached through Docker or Podman, and neither has a socket here. Podman's serves only when its socket unit is enabled.",
+		Commands: []string{"docker version", "systemctl enable --now podman.socket"},
+	},
+	{
+		ID: "engine-unreachable", Severity: Error, Layer: "host", Title: "The container engine does not answer", Blocking: true,
+		Reason:   "Its socket refused the connection or the user, or nothing came back in time. That says nothing about the containers, so nothing is done to them.",
+		Commands: []string{"docker version", "systemctl status docker", "id -nG"},
+	},
+	{
+		ID: "container-missing", Severity: Error, Layer: "gateway", Title: "The gateway's container does not exist",
+		Reason:   "The container engine knows no container of that name. It may be known to another engine, or to another user's.",
+		Commands: []string{"docker ps --all", "podman ps --all"}, DependsOn: []string{"engine-missing", "engine-unreachable"},
+	},
+	{
+		ID: "container-not-running", Severity: Error, Layer: "gateway", Title: "The gateway's container does not run",
+		Reason:   "It is paused, stopped or on its way, so what is inside can neither be read nor mended.",
+		Commands: []string{"docker ps --all", "docker start NAME"},
+	},
+	{
+		ID: "container-program-missing", Severity: Error, Layer: "gateway", Title: "A program is missing in the gateway's container",
+		Reason:   "What Creel works the cluster with, or asks for its health with, cannot be run in there: the image is not that of a gateway, or of another version.",
+		Commands: []string{"docker inspect NAME"},
+	},
+}

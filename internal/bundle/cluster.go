@@ -1,0 +1,262 @@
+package bundle
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"creel/internal/advisory"
+)
+
+// Labels of everything that Creel writes into a cluster; teardown removes by
+// these only. The values are ManagedBy and the gateway's name.
+const (
+	LabelManagedBy = "app.kubernetes.io/managed-by"
+	LabelInstance  = "app.kubernetes.io/instance"
+	ManagedBy      = "creel"
+)
+
+// Annotations of secrets that Creel writes into a cluster.
+const (
+	AnnotationWrittenAt  = "creel/written-at"
+	AnnotationBackup     = "creel/backup"      // which backup holds the previous value
+	AnnotationBackupOf   = "creel/backup-of"   // of a backup: the name that its content was stored under
+	AnnotationBackupType = "creel/backup-type" // of a backup: the type that it had
+)
+
+// ClusterSecret is a Secret as a cluster holds it, in the JSON of the Kubernetes
+// API (core/v1).
+type ClusterSecret struct {
+	APIVersion string            `json:"apiVersion,omitempty"`
+	Kind       string            `json:"kind,omitempty"`
+	Metadata   ClusterMetadata   `json:"metadata"`
+	Type       string            `json:"type,omitempty"`
+	Immutable  bool              `json:"immutable,omitempty"`
+	Data       map[string][]byte `json:"data,omitempty"`
+}
+
+// ClusterMetadata is the part of an object's metadata that a write must know or
+// keep.
+type ClusterMetadata struct {
+	Name              string            `json:"name"`
+	Namespace         string            `json:"namespace,omitempty"`
+	UID               string            `json:"uid,omitempty"`
+	ResourceVersion   string            `json:"resourceVersion,omitempty"`
+	DeletionTimestamp string            `json:"deletionTimestamp,omitempty"`
+	Labels            map[string]string `json:"labels,omitempty"`
+	Annotations       map[string]string `json:"annotations,omitempty"`
+	Finalizers        []string          `json:"finalizers,omitempty"`
+	OwnerReferences   json.RawMessage   `json:"ownerReferences,omitempty"`
+}
+
+// version identifies one content of one object; "" is that of an absent one.
+func (o *ClusterSecret) version() string {
+	if o == nil {
+		return ""
+	}
+	return o.Metadata.UID + "/" + o.Metadata.ResourceVersion
+}
+
+// lacks reports that a key which a secret has is missing or empty.
+func (o *ClusterSecret) lacks(of Secret) bool {
+	for key := range of.Data {
+		if len(bytes.TrimSpace(o.Data[key])) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// RFC 1123 as Kubernetes reads it for the names of Secrets and namespaces.
+var clusterName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$`)
+
+const maxClusterName = 253
+
+// CheckClusterName refuses what no object in a cluster can be called. The names
+// of secrets come out of a pod template, which may hold anything: also what a
+// command would take for a flag, or a URL for a way up.
+func CheckClusterName(name string) error {
+	if len(name) > maxClusterName || !clusterName.MatchString(name) {
+		return fmt.Errorf("%.80q is no name of an object in a cluster", name)
+	}
+	return nil
+}
+
+// clusterToken holds every secret that was asked for as it was read, nil for one
+// that was absent. The uid and resource version in them make writes conditional.
+type clusterToken map[string]*ClusterSecret
+
+// ClusterSnapshot makes a snapshot of what a cluster returned of the secrets that
+// were asked for. One that is being deleted is neither there nor absent: the
+// error says what it waits for.
+func ClusterSnapshot(asked []string, found map[string]ClusterSecret) (Snapshot, error) {
+	s := Snapshot{Secrets: map[string]Secret{}}
+	seen := clusterToken{}
+	for _, name := range asked {
+		seen[name] = nil
+		o, ok := found[name]
+		if !ok {
+			continue
+		}
+		m := o.Metadata
+		switch {
+		case m.Name != name || m.UID == "" || m.ResourceVersion == "":
+			return Snapshot{}, fmt.Errorf("secret %q has the name %q, the uid %q and the resource version %q", name, m.Name, m.UID, m.ResourceVersion)
+		case m.DeletionTimestamp != "":
+			by := "nothing that it names"
+			if len(m.Finalizers) > 0 {
+				by = "the finalizers " + strings.Join(m.Finalizers, ", ")
+			}
+			return Snapshot{}, advisory.New("cluster-secret-going", fmt.Sprintf("secret %s is being deleted, held back by %s", name, by), nil)
+		}
+		data := map[string][]byte{}
+		for key, value := range o.Data {
+			data[key] = bytes.Clone(value)
+		}
+		s.Secrets[name] = Secret{Name: name, Type: o.Type, Data: data}
+		seen[name] = &o
+	}
+	s.Token = seen
+	return s, nil
+}
+
+// ClusterChange is one secret to write.
+type ClusterChange struct {
+	Old *ClusterSecret // as it was read; nil when it was absent
+	// New is what it becomes. With the uid and the resource version of Old in its
+	// metadata it replaces nothing else.
+	New ClusterSecret
+	// Recreate: Old has to be deleted first, because it cannot be changed.
+	Recreate bool
+	// Stage orders changes: a stage is begun when the one before it is done. Those
+	// of one stage do not depend on each other.
+	Stage int
+}
+
+// The stages. Members are replaced because they go along with one that is bad,
+// while they are whole; as long as the bad one, the reason for the write, is left
+// to do, an interrupted write is repaired with the consent that it had. A pair
+// that is wholly absent is one half after the other: who is faster with one of
+// them keeps the other from being written.
+const (
+	stageWhole = iota
+	stageIncomplete
+	stageAbsent
+	stageLast
+)
+
+// ClusterChanges puts a write in order. now is noted on what is written.
+func ClusterChanges(gateway, namespace string, write []Secret, prev Snapshot, now time.Time) ([]ClusterChange, error) {
+	seen, ok := prev.Token.(clusterToken)
+	if !ok {
+		return nil, errors.New("the snapshot is not one of a cluster")
+	}
+	var changes []ClusterChange
+	for _, secret := range write {
+		old, asked := seen[secret.Name]
+		twice := slices.ContainsFunc(changes, func(c ClusterChange) bool { return c.New.Metadata.Name == secret.Name })
+		if !asked || twice {
+			return nil, fmt.Errorf("secret %q is not in the snapshot, or is written twice", secret.Name)
+		}
+		secret.Type = cmp.Or(secret.Type, typeOpaque)
+		c := ClusterChange{Old: old, Stage: stageAbsent, New: ClusterSecret{APIVersion: "v1", Kind: "Secret",
+			Metadata: ClusterMetadata{Name: secret.Name, Namespace: namespace}, Type: secret.Type, Data: secret.Data}}
+		switch {
+		case old != nil && old.lacks(secret):
+			c.Stage = stageIncomplete
+		case old != nil:
+			c.Stage = stageWhole
+		case slices.ContainsFunc(changes, func(o ClusterChange) bool { return o.Old == nil && issuedTogether(o.New.Data, secret.Data) }):
+			c.Stage = stageLast
+		}
+		if old != nil {
+			if err := c.keep(*old); err != nil {
+				return nil, err
+			}
+		}
+		mark(&c.New.Metadata, gateway, now)
+		changes = append(changes, c)
+	}
+	slices.SortStableFunc(changes, func(a, b ClusterChange) int { return a.Stage - b.Stage })
+	return changes, nil
+}
+
+// issuedTogether: they hold the same CA, and are of no use to each other under
+// another one.
+func issuedTogether(a, b map[string][]byte) bool {
+	return len(a[keyCACert]) > 0 && bytes.Equal(a[keyCACert], b[keyCACert])
+}
+
+// keep takes over what is not Creel's. Of the old content nothing stays: a ca.crt
+// that no longer fits its certificate misleads whoever finds it, and a rotation
+// empties a secret by writing none.
+func (c *ClusterChange) keep(old ClusterSecret) error {
+	c.New.Metadata = old.Metadata
+	if c.Recreate = old.Immutable || old.Type != c.New.Type; !c.Recreate {
+		return nil
+	}
+	if len(old.Metadata.Finalizers) > 0 {
+		return advisory.New("cluster-refused", fmt.Sprintf("secret %s cannot be changed and would have to be deleted, which the finalizers %s hold back",
+			old.Metadata.Name, strings.Join(old.Metadata.Finalizers, ", ")), nil)
+	}
+	c.New.Metadata.UID, c.New.Metadata.ResourceVersion = "", ""
+	return nil
+}
+
+// mark labels what Creel writes. Who else manages an object, as a Helm release
+// does, keeps it: without its label the release would lose the secret.
+func mark(m *ClusterMetadata, gateway string, now time.Time) {
+	labels := map[string]string{LabelManagedBy: ManagedBy, LabelInstance: gateway}
+	maps.Copy(labels, m.Labels)
+	m.Labels = labels
+	m.annotate(AnnotationWrittenAt, now.UTC().Format(time.RFC3339Nano))
+}
+
+func (m *ClusterMetadata) annotate(key, value string) {
+	annotations := maps.Clone(m.Annotations)
+	if annotations == nil {
+		annotations = map[string]string{}
+	}
+	annotations[key] = value
+	m.Annotations = annotations
+}
+
+// Replaces reports that there is a value which needs a backup.
+func (c *ClusterChange) Replaces() bool { return c.Old != nil && len(c.Old.Data) > 0 }
+
+const backupMark = "-creel-backup-"
+
+// Backup is a copy of Old, under the first name after the newest backup that Old
+// knows of, or after taken more. It is immutable, and Opaque, because other types
+// have rules that the copy would have to meet and controllers that would act on
+// it.
+func (c *ClusterChange) Backup(gateway string, now time.Time, taken int) ClusterSecret {
+	last, _ := strings.CutPrefix(c.Old.Metadata.Annotations[AnnotationBackup], c.Old.Metadata.Name+backupMark)
+	n, err := strconv.Atoi(last)
+	if err != nil || n < 0 {
+		n = 0
+	}
+	b := ClusterSecret{APIVersion: "v1", Kind: "Secret", Type: typeOpaque, Immutable: true, Data: c.Old.Data,
+		Metadata: ClusterMetadata{Namespace: c.New.Metadata.Namespace, Name: c.Old.Metadata.Name + backupMark + strconv.Itoa(n+1+taken)}}
+	mark(&b.Metadata, gateway, now)
+	b.Metadata.annotate(AnnotationBackupOf, c.Old.Metadata.Name)
+	b.Metadata.annotate(AnnotationBackupType, c.Old.Type)
+	return b
+}
+
+// Taken answers that the name of a backup is taken: by one of the same content,
+// which an interrupted write left and which will do, or else true.
+func (b *ClusterSecret) Taken(by ClusterSecret) bool {
+	return by.Metadata.Annotations[AnnotationBackupOf] != b.Metadata.Annotations[AnnotationBackupOf] || !maps.EqualFunc(by.Data, b.Data, bytes.Equal)
+}
+
+// KeptIn notes on what is written where the previous value is.
+func (c *ClusterChange) KeptIn(backup string) { c.New.Metadata.annotate(AnnotationBackup, backup) }

@@ -1,0 +1,7 @@
+package engineenv
+
+import "syscall"
+
+func isolation() (*syscall.SysProcAttr, error) {
+	return &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWPID | syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}, nil
+}
