@@ -10,6 +10,7 @@ import (
 	"slices"
 
 	"creel/internal/cli"
+	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/registration"
@@ -83,6 +84,8 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
 		removal.Processes = append(removal.Processes, "openshell-gateway")
 	}
+	contained := inGateway(ctx, runtime, report)
+	removal.Sandboxes = append(removal.Sandboxes, contained...)
 	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
 		if _, err := os.Lstat(p); err == nil {
 			removal.Paths = append(removal.Paths, p)
@@ -92,6 +95,12 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		return removal, nil
 	}
 	var problems []error
+	for _, sandbox := range contained {
+		report("removing sandbox " + sandbox)
+		if err := deleteIn(ctx, runtime, sandbox); err != nil {
+			problems = append(problems, fmt.Errorf("delete sandbox %s: %w", sandbox, err))
+		}
+	}
 	if fixed, ok := runtime.(gateway.Fixed); !ok || !fixed.Fixed() {
 		report("stopping the gateway")
 		if err := runtime.Stop(ctx, report); err != nil {
@@ -118,6 +127,43 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	}
 	problems = append(problems, g.removeEmptyRoots())
 	return removal, errors.Join(problems...)
+}
+
+// inGateway lists the sandboxes that only the gateway itself can remove, because it
+// runs them in containers of its own.
+func inGateway(ctx context.Context, runtime gateway.Runtime, report gateway.Progress) []string {
+	if runtime.Name() != desired.OpenShell {
+		return nil
+	}
+	if o := runtime.Observe(ctx); o.Verdict != health.OK {
+		if report != nil && !o.Absent {
+			report("the gateway does not answer: containers of its sandboxes, if there are any, are kept")
+		}
+		return nil
+	}
+	c, err := runtime.Dial(ctx)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = c.Close() }()
+	all, err := c.Inspect(ctx, false)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, s := range all {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func deleteIn(ctx context.Context, runtime gateway.Runtime, name string) error {
+	c, err := runtime.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.DeleteSandbox(ctx, name)
+	return errors.Join(err, c.Close())
 }
 
 // everyHandle lists the sandboxes on disk; one whose record cannot be read is

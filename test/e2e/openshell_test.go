@@ -70,6 +70,14 @@ func testOpenShellLifecycle(t *testing.T) {
 				t.Error("stop returned before the process had ended")
 			}
 			h.noGatewayProcess()
+			// Uninstalling takes the sandboxes that only the gateway can remove.
+			h.must(0, "gateway", "start")
+			h.must(3, "apply", "--yes", "-f", h.document("  - {name: left, agent: command, command: [sleep, \"9\"]}\n", mode))
+			h.must(0, "uninstall", "--yes")
+			if !strings.Contains(h.reached(), "deleted left") {
+				t.Errorf("a sandbox was left in the gateway:\n%s", h.reached())
+			}
+			h.noGatewayProcess()
 			h.noSecrets()
 		})
 	}
@@ -142,6 +150,17 @@ func (h *gatewayHome) snapshot() string {
 	return b.String()
 }
 
+// document is a file with these sandboxes wanted.
+func (h *gatewayHome) document(sandboxes, tls string) string {
+	h.t.Helper()
+	path := filepath.Join(h.dir, "wanted.yaml")
+	content := "apiVersion: creel/v1alpha1\nkind: Gateway\nname: creel\nruntime: openshell\ngateway: {tls: " + tls + "}\nsandboxes:\n" + sandboxes
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		h.t.Fatal(err)
+	}
+	return path
+}
+
 // sandboxes makes one through onboard, looks at it, and destroys it.
 func (h *gatewayHome) sandboxes() {
 	h.t.Helper()
@@ -177,6 +196,15 @@ func (h *gatewayHome) sandboxes() {
 	}
 	if r := h.run("dashboard", "box"); r.code == 0 {
 		h.t.Error("a dashboard was shown")
+	}
+	if r := h.run("stop", "box"); r.code != 0 {
+		h.t.Errorf("stop: exit %d\n%s", r.code, r.stderr)
+	}
+	if r := h.must(0, "list", "--json"); !strings.Contains(r.stdout, "stopped") {
+		h.t.Errorf("after the stop: %s", r.stdout)
+	}
+	if r := h.run("start", "box"); r.code != 0 {
+		h.t.Errorf("start: exit %d\n%s", r.code, r.stderr)
 	}
 	h.must(0, "destroy", "box", "--yes")
 }

@@ -132,6 +132,7 @@ func (g *gateway) DeleteSandbox(_ context.Context, r *openshellv1.DeleteSandboxR
 	defer g.mu.Unlock()
 	_, err := g.find(r.GetName(), "")
 	delete(g.sandboxes, r.GetName())
+	g.reached("deleted " + r.GetName())
 	return &openshellv1.DeleteSandboxResponse{Deleted: err == nil}, nil
 }
 

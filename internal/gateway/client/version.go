@@ -20,12 +20,12 @@ const (
 // that Health tells; the gateway itself may be as healthy as any.
 func CheckVersion(version string) error {
 	major, minor, patch, ok := parseVersion(version)
-	said := fmt.Sprintf("the gateway is version %s", version)
+	said := fmt.Sprintf("the gateway is version %.40s", version)
 	switch {
 	case version == "":
 		said = "the gateway does not tell its version"
 	case !ok:
-		said = fmt.Sprintf("the gateway's version %q cannot be read", version)
+		said = fmt.Sprintf("the gateway's version %q cannot be read", version[:min(40, len(version))])
 	case major > 0 || minor >= nextMinor:
 		said += ", whose sandboxes are made in another way than up to 0.0.x"
 	case patch <= lastClusterPatch:

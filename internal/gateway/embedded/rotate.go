@@ -10,7 +10,7 @@ import (
 
 // The daemon's log: the current file and the rotated ones before it.
 const (
-	logBytes = 10 << 20 // a file that reaches this is rotated
+	logBytes = launch.LogBytes
 	logFiles = launch.LogFiles
 )
 

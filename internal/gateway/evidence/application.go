@@ -10,6 +10,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -58,7 +59,7 @@ func (a *asker) ready(ctx context.Context) {
 		a.chain.Hold(probe, answer.Status, took)
 		return
 	}
-	a.chain.Break(HTTP, probe, health.Failed, "gateway-unhealthy", "HTTP was answered with "+answer.Status, took)
+	a.chain.Break(HTTP, probe, health.Failed, "gateway-unhealthy", "HTTP was answered with "+said(answer.Status), took)
 }
 
 // connect makes calls possible over the connection that the links before have
@@ -107,7 +108,7 @@ func (a *asker) health(ctx context.Context) {
 	case r.GetStatus() != openshellv1.ServiceStatus_SERVICE_STATUS_HEALTHY:
 		a.chain.Break(Health, Health, health.Failed, "gateway-unhealthy", "the gateway says of itself: "+r.GetStatus().String(), time.Since(start))
 	default:
-		a.version = r.GetVersion()
+		a.version = said(r.GetVersion())
 		a.chain.Hold(Health, "healthy, version "+a.version, time.Since(start))
 	}
 }
@@ -156,7 +157,7 @@ func (a *asker) identity(ctx context.Context) {
 
 // breakCall says what a call that failed means.
 func (a *asker) breakCall(ctx context.Context, link string, err error, took time.Duration) {
-	message := status.Convert(err).Message()
+	message := said(status.Convert(err).Message())
 	reason := "gateway-unhealthy"
 	switch code := status.Code(err); {
 	case code == codes.DeadlineExceeded, ctx.Err() != nil:
@@ -165,12 +166,12 @@ func (a *asker) breakCall(ctx context.Context, link string, err error, took time
 	case code == codes.PermissionDenied, code == codes.Unauthenticated:
 		reason, message = "gateway-certificate-refused", "the gateway refuses our client certificate: "+message
 		if a.target.Identify != nil {
-			reason, message = "gateway-credential-refused", "the gateway refuses our credentials: "+status.Convert(err).Message()
+			reason, message = "gateway-credential-refused", "the gateway refuses our credentials: "+said(status.Convert(err).Message())
 		}
 	case code == codes.Unimplemented:
 		reason, message = "gateway-not-ours", "what answers is no gateway of Creel: "+message
 		if a.target.Identify != nil {
-			message = "what answers is no OpenShell gateway: " + status.Convert(err).Message()
+			message = "what answers is no OpenShell gateway: " + said(status.Convert(err).Message())
 		}
 	default:
 		reason, message = a.heard(reason, message)
@@ -190,11 +191,27 @@ func (a *asker) heard(reason, message string) (string, string) {
 	switch {
 	case strings.HasPrefix(string(l.first), "HTTP/"):
 		line, _, _ := strings.Cut(string(l.first), "\r\n")
-		return "gateway-foreign-listener", "whoever listens there speaks HTTP/1 and no gRPC: " + line
+		return "gateway-foreign-listener", "whoever listens there speaks HTTP/1 and no gRPC: " + said(line)
 	case len(l.first) == 0 && l.ended:
 		return reason, "the connection was accepted and closed without a word"
 	}
 	return reason, "the gateway did not answer: " + message
+}
+
+// said is what somebody answered, fit to be shown: whoever listens on a port may
+// send what steers a terminal, breaks a line or fills a screen.
+func said(text string) string {
+	const most = 300
+	text = strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, strings.ToValidUTF8(text, "?"))
+	if r := []rune(text); len(r) > most {
+		text = string(r[:most]) + "…"
+	}
+	return text
 }
 
 // listened remembers the first words that came over a connection, so that a

@@ -162,6 +162,32 @@ func TestPlaintextThatNeverAnswers(t *testing.T) {
 	_ = (<-held).Close()
 }
 
+// Whoever listens there may send anything; a terminal and a log get one line of
+// text.
+func TestAnswersAreFitToBeShown(t *testing.T) {
+	hostile := "\x1b[2J\x1b]0;owned\x07all is well\r\nok\u202e" + strings.Repeat("x", 10000)
+	got := said(hostile)
+	if strings.ContainsFunc(got, func(r rune) bool { return r < ' ' || r == 0x7f || r == '\u202e' }) || len([]rune(got)) > 301 {
+		t.Errorf("%q", got)
+	}
+	var chain Chain
+	e := plain(t, func(s *grpc.Server) { openshellv1.RegisterOpenShellServer(s, versioned{version: hostile}) })
+	who := Ask(t.Context(), &chain, Target{Endpoint: e, Identify: proven})
+	if text := fmt.Sprintf("%+v %+v", chain, who); strings.ContainsAny(text, "\x1b\n\r") {
+		t.Errorf("%q", text)
+	}
+}
+
+// versioned tells any version.
+type versioned struct {
+	openshellv1.UnimplementedOpenShellServer
+	version string
+}
+
+func (v versioned) Health(context.Context, *openshellv1.HealthRequest) (*openshellv1.HealthResponse, error) {
+	return &openshellv1.HealthResponse{Status: openshellv1.ServiceStatus_SERVICE_STATUS_HEALTHY, Version: v.version}, nil
+}
+
 func TestHTTPReadiness(t *testing.T) {
 	for code, want := range map[int]health.Verdict{200: health.OK, 401: health.OK, 404: health.Failed, 500: health.Failed, 302: health.Failed} {
 		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

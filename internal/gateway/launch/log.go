@@ -16,6 +16,22 @@ const followAgain = 100 * time.Millisecond
 // LogFiles is how many files a rotated log has: gateway.log, gateway.log.1, gateway.log.2.
 const LogFiles = 3
 
+// LogBytes is the size from which on a log is rotated.
+const LogBytes = 10 << 20
+
+// RotateLog rotates a log that is full, before a process appends to it that knows
+// nothing of rotation.
+func RotateLog(path string) {
+	fi, err := os.Stat(path)
+	if err != nil || fi.Size() < LogBytes {
+		return
+	}
+	for n := LogFiles - 1; n > 1; n-- {
+		_ = os.Rename(Rotated(path, n-1), Rotated(path, n))
+	}
+	_ = os.Rename(path, Rotated(path, 1))
+}
+
 // Rotated is the n-th rotated file of a log.
 func Rotated(path string, n int) string { return fmt.Sprintf("%s.%d", path, n) }
 

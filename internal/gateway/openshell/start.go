@@ -124,6 +124,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, binary st
 	if err := state.MkdirAll(g.Dir()); err != nil {
 		return host.Explain(err, g.Dir())
 	}
+	launch.RotateLog(r.log()) // what cannot be rotated is appended to
 	report("starting " + binary)
 	environment := r.environment(binary, port)
 	cmd := exec.Command(binary)
