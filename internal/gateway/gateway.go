@@ -75,7 +75,8 @@ type Runtime interface {
 	// within the probe budget.
 	Observe(ctx context.Context) Observation
 	// Start returns when the gateway is ready, has exited or is out of budget.
-	// Starting a running gateway changes nothing.
+	// Starting a running gateway changes nothing; a runtime whose gateway takes new
+	// settings at a start only restarts one that has drifted.
 	Start(ctx context.Context, report Progress) error
 	// Stop returns when the gateway has ended. Sandboxes go on. Stopping a
 	// stopped gateway changes nothing.
