@@ -182,10 +182,14 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 	if key == nil {
 		key = func() credential.Secret { return credential.Secret{} }
 	}
+	options := []layer.GatewayOption{layer.OnPort(doc.Gateway.Port)}
+	if doc.Runtime == desired.OpenShell {
+		options = append(options, layer.InPlaintext(doc.Gateway.TLS == desired.Plaintext))
+	}
 	all := []layer.Layer{
 		layer.NewHost(g.hostChecks(paths, doc)),
 		layer.NewSecrets(runtime),
-		layer.NewGateway(doc.Name, runtime, session, layer.OnPort(doc.Gateway.Port)),
+		layer.NewGateway(doc.Name, runtime, session, options...),
 		layer.NewRegistration(registrar(paths, runtime)),
 		layer.NewInference(session, layer.WantedInference{
 			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,

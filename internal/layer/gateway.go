@@ -15,6 +15,7 @@ type gatewayLayer struct {
 	session *Session
 	name    string
 	port    int
+	tls     func(gateway.Endpoint) string // what is wrong with how it is reached
 }
 
 // GatewayOption is a further wish about the gateway.
@@ -22,6 +23,21 @@ type GatewayOption func(*gatewayLayer)
 
 // OnPort says that the gateway has to be on this port; 0 says nothing.
 func OnPort(port int) GatewayOption { return func(g *gatewayLayer) { g.port = port } }
+
+// InPlaintext says whether the gateway has to serve in plaintext, or with TLS.
+func InPlaintext(plaintext bool) GatewayOption {
+	return func(g *gatewayLayer) {
+		g.tls = func(e gateway.Endpoint) string {
+			switch {
+			case plaintext && !e.Plaintext:
+				return "serves with TLS, plaintext is wanted"
+			case !plaintext && e.Plaintext:
+				return "serves in plaintext, TLS is wanted"
+			}
+			return ""
+		}
+	}
+}
 
 // NewGateway is the layer of the gateway itself.
 func NewGateway(name string, r gateway.Runtime, s *Session, options ...GatewayOption) Layer {
@@ -43,6 +59,13 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 		d := failed("gateway-differs", "%s is on port %d, %d is wanted", g.name, o.Endpoint.Port, g.port)
 		d.Evidence = o.Evidence
 		return d
+	}
+	if g.tls != nil && o.Verdict == health.OK {
+		if wrong := g.tls(o.Endpoint); wrong != "" {
+			d := failed("gateway-differs", "%s %s", g.name, wrong)
+			d.Evidence = o.Evidence
+			return d
+		}
 	}
 	if o.Verdict == health.OK {
 		r.Message = o.Message

@@ -103,6 +103,23 @@ func testOpenShellLifecycle(t *testing.T) {
 		}
 		t.Logf("called dead after %s, process start included", time.Since(began))
 	})
+	t.Run("tls-changed", func(t *testing.T) {
+		h := newGatewayHome(t, "", "version=0.0.88")
+		onboard := []string{"onboard", "--yes", "--non-interactive", "--provider", "none", "--agent", "command", "--name", "box", "--gateway-tls"}
+		h.must(3, append(onboard, "mtls", "--", "sleep", "1000")...)
+		before, _ := h.status()
+		r := h.must(3, append(onboard, "plaintext", "--", "sleep", "1000")...)
+		if !strings.Contains(r.stderr, "gateway tls: mtls becomes plaintext") {
+			t.Errorf("the change is not told:\n%s", r.stderr)
+		}
+		if now, _ := h.status(); now.PID == before.PID || !strings.HasPrefix(now.Endpoint, "http://") || now.Verdict != "degraded" {
+			t.Errorf("%+v", now)
+		}
+		h.must(3, append(onboard, "mtls", "--", "sleep", "1000")...)
+		if now, _ := h.status(); !strings.HasPrefix(now.Endpoint, "https://") || now.Verdict != "ok" {
+			t.Errorf("and back: %+v", now)
+		}
+	})
 	t.Run("versions", func(t *testing.T) {
 		for _, version := range []string{"0.0.36", "0.1.0"} {
 			h := newGatewayHome(t, "", "version="+version)
