@@ -151,6 +151,7 @@ const (
 	stageIncomplete
 	stageAbsent
 	stageLast
+	stageEmptied // what a rotation had put aside goes when it is in place
 )
 
 // ClusterChanges puts a write in order. now is noted on what is written.
@@ -170,6 +171,8 @@ func ClusterChanges(gateway, namespace string, write []Secret, prev Snapshot, no
 		c := ClusterChange{Old: old, Stage: stageAbsent, New: ClusterSecret{APIVersion: "v1", Kind: "Secret",
 			Metadata: ClusterMetadata{Name: secret.Name, Namespace: namespace}, Type: secret.Type, Data: secret.Data}}
 		switch {
+		case old != nil && len(secret.Data) == 0:
+			c.Stage = stageEmptied
 		case old != nil && old.lacks(secret):
 			c.Stage = stageIncomplete
 		case old != nil:

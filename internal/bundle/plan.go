@@ -52,6 +52,9 @@ const (
 	RenewNothing  Renewal = iota
 	RenewExpiring         // those with less than a third of their life left
 	RenewAll
+	// RenewReplacing is RenewExpiring, and replaces with consent what is expiring
+	// and whose CA's key is not at hand.
+	RenewReplacing
 )
 
 // MakePlan says what must be issued so that a set is good. Members that are good
@@ -67,7 +70,8 @@ func MakeRenewal(r Report, renew Renewal) Plan {
 		if renewable {
 			f.Automatic = true
 		}
-		if !f.Class.Good() || renewable {
+		replaceable := renew == RenewReplacing && f.Class == Expiring
+		if !f.Class.Good() || renewable || replaceable {
 			need[f.Member] = f
 		}
 	}
@@ -113,7 +117,7 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 	group := coupled(g, l, need, r.Find(CA).KeepsKey)
 	groupConsent := slices.ContainsFunc(group, func(m string) bool {
 		f, ok := need[m]
-		return ok && !f.Automatic && f.Class != Expiring
+		return ok && !f.Automatic
 	})
 	for _, m := range members(g, l) {
 		f, needed := need[m.name]
@@ -130,7 +134,7 @@ func planSteps(g Generation, l Layout, r Report, need map[string]Finding) Plan {
 		if along {
 			s.Consent = groupConsent
 		} else {
-			s.Consent = !f.Automatic && f.Class != Expiring
+			s.Consent = !f.Automatic
 		}
 		s.Title = s.title(m)
 		s.Disturbs = disturbed(m, s)

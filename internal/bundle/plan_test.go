@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"pgregory.net/rapid"
@@ -225,5 +226,28 @@ func TestPlanMissingOfARenamedGateway(t *testing.T) {
 	}
 	if diff := cmp.Diff([]string{"tls-b"}, p.Missing); diff != "" || p.Layout != Kubernetes || !p.NeedsRepair {
 		t.Errorf("%+v\n%s", p, diff)
+	}
+}
+
+// TestExpiringWithoutItsCA: what cannot be renewed under its CA can be replaced
+// before it expires, with consent.
+func TestExpiringWithoutItsCA(t *testing.T) {
+	want := generation1()
+	s := fresh(t, want, moment())
+	late := moment().Add(9 * 365 * 24 * time.Hour)
+	r := Inspect(s, want, late)
+	for _, renew := range []Renewal{RenewNothing, RenewExpiring} {
+		if p := MakeRenewal(r, renew); p.NeedsRepair {
+			t.Errorf("renewal %d: %+v", renew, p.Steps)
+		}
+	}
+	p := MakeRenewal(r, RenewReplacing)
+	if len(p.Steps) != 3 || len(p.Consent()) != 3 || p.Automatic().NeedsRepair {
+		t.Errorf("%+v", p.Steps)
+	}
+	store := newMemoryStore(s)
+	out, err := Repair(t.Context(), Fixed{store, want}, late, RepairOptions{Replace: true, Renew: RenewReplacing})
+	if err != nil || len(out.Written) != 3 || len(out.After.Caveats) != 0 {
+		t.Errorf("%+v, %v", out.After, err)
 	}
 }

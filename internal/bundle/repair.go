@@ -53,7 +53,7 @@ type Outcome struct {
 // and that is no error. Members that are good keep their bytes. The gateway is
 // rolled when a member that existed was replaced; for one that was absent it
 // is not, since it is still waiting for it. A roll that an earlier repair owes
-// is made up for once the set is good. The error is not nil unless the set is
+// is made up for. The error is not nil unless the set is
 // good at the end; the Outcome is filled as far as it went either way.
 //
 // It is one step of a start loop as much as a command: it looks first, and on a
@@ -91,10 +91,10 @@ func repair(ctx context.Context, target Target, now time.Time, opts RepairOption
 	}
 	if !do.NeedsRepair {
 		out.After = out.Before
-		if err := out.conclude(opts.Replace); err != nil {
+		if err := out.roll(ctx, target, slices.Clone(snapshot.Unrolled)...); err != nil {
 			return out, err
 		}
-		return out, out.roll(ctx, target, slices.Clone(snapshot.Unrolled)...)
+		return out, out.conclude(opts.Replace)
 	}
 	if opts.Progress != nil {
 		opts.Progress(announcement(do))

@@ -151,43 +151,55 @@ func (w Workload) references() []reference {
 	return found
 }
 
-// onlyCA is 1 when nothing but a CA certificate is used, else 0.
-func (r reference) onlyCA() int {
-	if len(r.keys) == 1 && r.keys[0] == keyCACert {
-		return 1
-	}
-	return 0
-}
+// certainty is how sure a guess is, best first.
+type certainty int
 
-// role makes out what a secret is for: by the name that every generation gives
-// it, else by the keys that are used, else by where it is used.
-func (r reference) role() (role, bool) {
+const (
+	byName  certainty = iota // the name that every generation gives it
+	byKeys                   // the keys that are used
+	byPlace                  // a place that is named after just this member
+	byHint                   // something that a stranger's secret may have as well
+	noIdea
+)
+
+// role makes out what a secret is for, and how sure that is.
+func (r reference) role() (role, certainty) {
 	switch {
 	case r.secret == ServerTLS:
-		return roleServer, true
+		return roleServer, byName
 	case r.secret == ServerCA:
-		return roleCA, true
+		return roleCA, byName
 	case r.secret == ClientTLS:
-		return roleClient, true
+		return roleClient, byName
 	case r.secret == SSHHandshake:
-		return roleHandshake, true
-	case strings.HasSuffix(r.secret, "-jwt-keys") || slices.Contains(r.keys, keySigning):
-		return roleSandboxKey, true
+		return roleHandshake, byName
+	case strings.HasSuffix(r.secret, "-jwt-keys"):
+		return roleSandboxKey, byName
+	case slices.Contains(r.keys, keySigning):
+		return roleSandboxKey, byKeys
 	}
 	where := strings.NewReplacer("_", "-").Replace(strings.ToLower(r.where))
-	switch {
-	case strings.Contains(where, "handshake"):
-		return roleHandshake, true
-	case strings.Contains(where, "jwt"):
-		return roleSandboxKey, true
-	case strings.Contains(where, "client-ca"), r.onlyCA() > 0:
-		return roleCA, true
-	case strings.Contains(where, "client-tls"), strings.Contains(where, "tls-client"):
-		return roleClient, true
-	case strings.Contains(where, "tls"), strings.Contains(where, "server-cert"), slices.Contains(r.keys, keyTLSCert):
-		return roleServer, true
+	has := func(any ...string) bool {
+		return slices.ContainsFunc(any, func(s string) bool { return strings.Contains(where, s) })
 	}
-	return 0, false
+	onlyCA := len(r.keys) == 1 && r.keys[0] == keyCACert
+	switch {
+	case has("handshake"):
+		return roleHandshake, byPlace
+	case has("jwt"):
+		return roleSandboxKey, byPlace
+	case onlyCA:
+		return roleCA, byHint // or what somebody takes out of a certificate's secret
+	case has("client-ca"):
+		return roleCA, byPlace
+	case has("client-tls", "tls-client"):
+		return roleClient, byPlace
+	case has("server-tls", "server-cert", "tls-server", "tls-cert"):
+		return roleServer, byPlace
+	case slices.Contains(r.keys, keyTLSCert) || where == "tls":
+		return roleServer, byHint
+	}
+	return 0, noIdea
 }
 
 // Requirements reads from a pod template what its gateway needs. The generation
@@ -197,22 +209,27 @@ func (r reference) role() (role, bool) {
 // is the one whose gateways name their secrets elsewhere.
 func (w Workload) Requirements() Requirements {
 	names := map[role]string{}
+	guessed := map[role]bool{}
 	seen := map[string]bool{} // a CA that is read out of the server's secret is no member of its own
 	mentions := w.references()
-	// Whatever is read for more than its CA is more than a CA.
-	slices.SortStableFunc(mentions, func(a, b reference) int { return cmp.Compare(a.onlyCA(), b.onlyCA()) })
-	for _, r := range mentions {
-		what, ok := r.role()
-		if !ok || names[what] != "" || seen[r.secret] {
-			continue
+	// A guess never takes the place of what is certain.
+	for sure := byName; sure < noIdea; sure++ {
+		for _, r := range mentions {
+			what, how := r.role()
+			if how != sure || names[what] != "" || seen[r.secret] {
+				continue
+			}
+			names[what], seen[r.secret], guessed[what] = r.secret, true, how == byHint
 		}
-		names[what], seen[r.secret] = r.secret, true
 	}
 	want := Requirements{Generation: Generation1, Layout: Kubernetes, Names: map[string]string{},
 		Service: cmp.Or(w.Spec.ServiceName, w.Metadata.Name), Namespace: w.Metadata.Namespace}
 	_, handshake := names[roleHandshake]
-	_, authority := names[roleCA]
 	_, token := names[roleSandboxKey]
+	if guessed[roleCA] && !handshake {
+		delete(names, roleCA) // a CA that anybody may have is no sign of a generation
+	}
+	_, authority := names[roleCA]
 	switch {
 	case len(names) == 0: // by default
 	case handshake || authority && !token:

@@ -62,6 +62,12 @@ func TestRequirementsFromPodTemplate(t *testing.T) {
 			"initContainers":[{"envFrom":[{"prefix":"HANDSHAKE_","secretRef":{"name":"s3"}}]}]}`,
 			Requirements{Generation: Generation1, Names: map[string]string{ServerTLS: "s1", ServerCA: "s2", SSHHandshake: "s3"}},
 			[]string{"s1", "s2", ClientTLS, "s3"}},
+		{"a stranger's certificate first", strings.Replace(pod2, `{"volumes":[`,
+			`{"volumes":[{"name":"metrics-tls","secret":{"secretName":"prometheus-tls"}},{"name":"ca","secret":{"secretName":"corporate","items":[{"key":"ca.crt","path":"c"}]}},`, 1),
+			Requirements{Generation: Generation2, Names: map[string]string{JWT: "claws-jwt-keys"}}, []string{ServerTLS, ClientTLS, "claws-jwt-keys"}},
+		{"a stranger's CA", `{"volumes":[{"name":"tls","secret":{"secretName":"openshell-server-tls"}},
+			{"name":"corporate","secret":{"secretName":"corporate","items":[{"key":"ca.crt","path":"c"}]}}]}`,
+			Requirements{Generation: Generation2, Without: []string{JWT}}, []string{ServerTLS, ClientTLS}},
 		{"nothing that is known", `{"volumes":[{"name":"db","secret":{"secretName":"db"}}]}`,
 			Requirements{Generation: Generation1}, []string{ServerTLS, ServerCA, ClientTLS, SSHHandshake}},
 	}

@@ -49,20 +49,22 @@ func (a *app) ask(ctx context.Context, question string, yes, preferred bool) err
 // again is this command line with one more flag, for a hint. A word that a shell
 // would read differently is left for the user to repeat.
 func (a *app) again(flag string) string {
-	plain := func(word string) bool {
-		return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
-	}
 	words := []string{"creel"}
 	for i, word := range a.args {
 		if word == "--" {
 			return strings.Join(append(append(words, flag), a.args[i:]...), " ")
 		}
-		if !plain(word) {
+		if !isPlain(word) {
 			return strings.Join(append(words, flag), " ")
 		}
 		words = append(words, word)
 	}
 	return strings.Join(append(words, flag), " ")
+}
+
+// isPlain reports that a shell reads a word as it is.
+func isPlain(word string) bool {
+	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
 }
 
 func declined() error {

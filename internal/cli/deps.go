@@ -39,7 +39,8 @@ type Deps struct {
 
 	// AttachRegistration gives OpenShell clients that know a cluster's gateway under
 	// this name its client files. It returns "attached", "current",
-	// "not-registered", or "not-proven" when only force would do it.
+	// "not-registered", "of-this-machine", or "not-proven" when only force would do
+	// it.
 	AttachRegistration func(gatewayName string, c bundle.ClientFiles, belongs func(certificate []byte) bool, force bool) (string, error)
 
 	// Prompter asks the user; nil is the terminal of Streams. It is only asked when

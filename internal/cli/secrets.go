@@ -95,7 +95,7 @@ func (a *app) surveySecrets(ctx context.Context, p Place) (survey, error) {
 	case err != nil && ctx.Err() != nil:
 		return survey{}, err
 	case err != nil:
-		return survey{}, &unknownError{fmt.Errorf("read bootstrap secrets: %w", err)}
+		return survey{}, &unknownError{p.explain(fmt.Errorf("read bootstrap secrets: %w", err))}
 	}
 	return survey{target: target, want: want, snapshot: snapshot, report: bundle.Inspect(snapshot, want, time.Now())}, nil
 }

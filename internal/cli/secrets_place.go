@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"creel/internal/advisory"
 	"creel/internal/bundle"
 )
 
@@ -52,7 +53,7 @@ func (p Place) String() string {
 func (p Place) command(line string) string {
 	add := func(flag, value, byDefault string) {
 		if value != byDefault {
-			line += " --" + flag + " " + value
+			line += " --" + flag + " " + quoted(value)
 		}
 	}
 	add("gateway", p.Gateway, DefaultGateway)
@@ -72,6 +73,33 @@ func (p Place) command(line string) string {
 		add("namespace", p.Namespace, "")
 	}
 	return line
+}
+
+// explain makes the next commands of an error lead to this place. Without a place
+// they would mean the gateway of this machine.
+func (p Place) explain(err error) error {
+	problem, ok := advisory.Of(err)
+	if !ok || p.Kind == PlaceRuntime {
+		return err
+	}
+	var hints []string
+	for _, line := range problem.Commands() {
+		switch {
+		case strings.HasPrefix(line, "creel gateway secrets "):
+			hints = append(hints, p.command(line))
+		case !strings.HasPrefix(line, "creel "):
+			hints = append(hints, line)
+		}
+	}
+	return advisory.New(problem.ID, "", err, hints...)
+}
+
+// quoted is a word that a shell reads as it is.
+func quoted(word string) string {
+	if isPlain(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // clusterDefault is what OpenShell calls its namespace and its StatefulSet.

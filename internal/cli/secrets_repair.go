@@ -71,6 +71,8 @@ func (o repairOptions) renewal() bundle.Renewal {
 		return bundle.RenewAll
 	case o.rotate:
 		return bundle.RenewExpiring
+	case o.replace:
+		return bundle.RenewReplacing
 	}
 	return bundle.RenewNothing
 }
@@ -80,6 +82,9 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	place, err := o.place(a)
 	if err != nil {
 		return err
+	}
+	if o.attach && place.Kind == PlaceRuntime {
+		return usage("flag-conflict", "--attach is about a gateway in a cluster: name it with --kubeconfig, --context, --namespace or --container")
 	}
 	// A cluster has its own way to keep two writers apart.
 	if !o.plan && place.Kind == PlaceRuntime {
@@ -99,11 +104,15 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	plan := bundle.MakeRenewal(found.report, o.renewal())
 	doc := SecretsRepairDocument{Gateway: place.Gateway, Place: place.String(), NotApplicable: found.notApplicable, Planned: o.plan,
 		Written: []string{}, Plan: steps(plan), Remaining: []string{}, Hints: []string{}}
-	owed := len(found.snapshot.Unrolled) > 0
-	if o.plan || !plan.NeedsRepair && !owed {
+	owed := found.snapshot.Unrolled
+	if o.plan || !plan.NeedsRepair && len(owed) == 0 {
 		var problem error
-		if !o.plan && o.attach && found.notApplicable == "" {
-			doc.Hints, problem = a.attachCluster(ctx, o, place, found)
+		if len(owed) > 0 {
+			a.Streams.Say("a repair would also start the gateway again, for %s", strings.Join(owed, ", "))
+		}
+		// A repair that was interrupted may not have come this far.
+		if !o.plan && place.Kind != PlaceRuntime && found.notApplicable == "" {
+			doc.Hints, problem = a.attachCluster(o, place, found, found)
 		}
 		return errors.Join(problem, a.finishRepair(o, place, doc, found.report))
 	}
@@ -117,15 +126,15 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 		Progress: func(m string) { a.Streams.Say("%s", m) }})
 	doc.Repaired, doc.Written, doc.Rolled, doc.NotApplicable = out.Repaired, orEmpty(out.Written), out.Rolled, out.NotApplicable
 	after := out.After
-	switch {
-	case len(out.Written) > 0:
-		hints, problem := a.afterRepair(ctx, o, place, found, out)
-		doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
-	case isUnknown(after):
+	if isUnknown(after) {
 		after = out.Before // nothing was written: it is as it was
 	}
+	if len(out.Written) > 0 || out.Rolled {
+		hints, problem := a.afterRepair(ctx, o, place, found, out)
+		doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
+	}
 	if err != nil {
-		a.Streams.Problem(explain(err))
+		a.Streams.Problem(explain(place.explain(err)))
 	}
 	finish := a.finishRepair(o, place, doc, after)
 	if err != nil && finish == nil {
@@ -144,20 +153,20 @@ func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before 
 		return append(hints, p.command("creel status")), a.attach(ctx, p.Gateway)
 	}
 	if out.Rolled {
-		a.Streams.Say("the gateway starts again with %s", strings.Join(out.Replaced, ", "))
+		a.Streams.Say("the gateway starts again with its new secrets")
 	}
-	hints, err = a.attachCluster(ctx, o, p, before)
-	return append(hints, p.command("creel gateway secrets inspect")), err
-}
-
-// attachCluster attaches the registration of a cluster's gateway again: its client
-// certificate may be another one now.
-func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, before survey) (hints []string, err error) {
 	want, now, err := bundle.Survey(ctx, before.target)
 	if err != nil {
 		return nil, fmt.Errorf("attach the registration again: %w", err)
 	}
-	files, err := bundle.OpenClient(now, want)
+	hints, err = a.attachCluster(o, p, before, survey{want: want, snapshot: now})
+	return append(hints, p.command("creel gateway secrets inspect")), err
+}
+
+// attachCluster attaches the registration of a cluster's gateway again: its client
+// certificate may be another one now than before.
+func (a *app) attachCluster(o repairOptions, p Place, before, now survey) (hints []string, err error) {
+	files, err := bundle.OpenClient(now.snapshot, now.want)
 	if err != nil {
 		return nil, nil // it is not good yet, which is said elsewhere
 	}
@@ -233,8 +242,11 @@ func (a *app) finishRepair(o repairOptions, p Place, doc SecretsRepairDocument, 
 	switch {
 	case doc.NotApplicable != "":
 		a.Streams.Print("%s; nothing was touched", doc.NotApplicable)
-	case len(doc.Plan) == 0 && !doc.Repaired:
+	case len(doc.Plan) == 0 && !doc.Repaired && !doc.Rolled && len(doc.Hints) == 0:
 		a.Streams.Print("%s; nothing to do", after)
+	case len(doc.Plan) == 0:
+		a.Streams.Print("%s", after)
+		a.Streams.Next(doc.Hints...)
 	case o.plan:
 		table := ui.Table{Indent: "  "}
 		for _, s := range doc.Plan {

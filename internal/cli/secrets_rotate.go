@@ -57,14 +57,18 @@ func (a *app) rotateCluster(ctx context.Context, o repairOptions, p Place, found
 		a.Streams.Problem(explain(err))
 		return a.finishRepair(o, p, doc, found.report)
 	}
+	again := p.command("creel gateway secrets rotate")
+	owed := len(snapshot.Unrolled) > 0
 	switch {
-	case next.Stage == bundle.RotationWaiting:
-		a.Streams.Say("gateway and clients were told of the new authority; its certificates can take their places after %s",
-			next.Ready.Local().Format(time.TimeOnly))
-		doc.Hints = append(doc.Hints, p.command("creel gateway secrets rotate"))
+	case owed && next.Stage != bundle.RotationTrust:
+		doc.Plan = append(doc.Plan, SecretsStepDetail{Member: bundle.Server, Title: "start the gateway again with what an earlier run wrote",
+			Disturbs: []string{"the gateway: it starts again"}})
 	case next.Title() != "":
 		doc.Plan = append(doc.Plan, SecretsStepDetail{Member: bundle.Server, Title: next.Title(),
 			Disturbs: []string{"the gateway: it starts again with what changed"}})
+	case next.Stage == bundle.RotationWaiting:
+		a.sayWaiting(next.Ready)
+		doc.Hints = append(doc.Hints, again)
 	}
 	if o.plan || len(doc.Plan) == 0 {
 		return a.finishRepair(o, p, doc, found.report)
@@ -75,19 +79,32 @@ func (a *app) rotateCluster(ctx context.Context, o repairOptions, p Place, found
 	}
 	out, err := bundle.Rotate(ctx, found.target, time.Now(), o.all)
 	doc.Written, doc.Rolled, doc.Repaired = orEmpty(out.Written), out.Rolled, err == nil && len(out.Written) > 0
-	if len(out.Written) > 0 {
-		hints, problem := a.attachCluster(ctx, o, p, found)
-		doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
-	}
-	if err == nil && out.Rotation.Stage == bundle.RotationTrust {
-		a.Streams.Say("run it again in %s, when clients have read the new authority", bundle.TrustTime)
-		doc.Hints = append(doc.Hints, p.command("creel gateway secrets rotate"))
+	if len(out.Written) > 0 || out.Rolled {
+		now, loadErr := found.target.Load(ctx, want)
+		err = errors.Join(err, loadErr)
+		if loadErr == nil {
+			hints, problem := a.attachCluster(o, p, found, survey{want: want, snapshot: now})
+			doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
+		}
 	}
 	if err != nil {
-		a.Streams.Problem(explain(err))
+		a.Streams.Problem(explain(p.explain(err)))
 		return errors.Join(exitCode(ExitFailed), a.finishRepair(o, p, doc, out.After))
 	}
+	switch out.Rotation.Stage {
+	case bundle.RotationTrust:
+		a.Streams.Say("run it again in %s, when clients have read the new authority", bundle.TrustTime)
+		doc.Hints = append(doc.Hints, again)
+	case bundle.RotationWaiting:
+		a.sayWaiting(out.Rotation.Ready)
+		doc.Hints = append(doc.Hints, again)
+	}
 	return a.finishRepair(o, p, doc, out.After)
+}
+
+func (a *app) sayWaiting(ready time.Time) {
+	a.Streams.Say("gateway and clients are told of the new authority; its certificates can take their places after %s",
+		ready.Local().Format(time.TimeOnly))
 }
 
 // confirmHarmless asks a person who is there; without one what loses nothing goes

@@ -22,6 +22,7 @@ const (
 	Current       Attachment = "current"        // its files are these already
 	NotProven     Attachment = "not-proven"     // it may be another gateway's, and was left alone
 	Attached      Attachment = "attached"
+	OfThisMachine Attachment = "of-this-machine" // Creel wrote it for a gateway of this machine
 )
 
 // Attach gives the registration of a gateway that Creel does not run the client
@@ -40,18 +41,24 @@ func Attach(g state.Gateway, c bundle.ClientFiles, belongs func(certificate []by
 		return NotRegistered, nil
 	}
 	if rec.Version != 0 && rec.ours(dir, f) {
+		if !force {
+			return OfThisMachine, nil
+		}
 		return "", advisory.New("registration-foreign",
 			fmt.Sprintf("%s is the registration of gateway %s of this machine; name the cluster's gateway with --gateway", dir, g.Name), nil)
 	}
 	want := map[string][]byte{state.CACertFile: c.CA, state.TLSKeyFile: c.Key, state.TLSCertFile: c.Cert}
-	current := true
+	current, begun := true, false
 	for name, content := range want {
-		current = current && bytes.Equal(f.files[filepath.Join(state.MTLSDir, name)], content)
+		same := bytes.Equal(f.files[filepath.Join(state.MTLSDir, name)], content)
+		current, begun = current && same, begun || same
 	}
 	switch {
 	case current:
 		return Current, nil
-	case !force && !belongs(f.files[filepath.Join(state.MTLSDir, state.TLSCertFile)]):
+	// What already has one of the new files was being attached when that was
+	// interrupted.
+	case !force && !begun && !belongs(f.files[filepath.Join(state.MTLSDir, state.TLSCertFile)]):
 		return NotProven, nil
 	}
 	if err := replaceFiles(g, f, want); err != nil {

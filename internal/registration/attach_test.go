@@ -65,6 +65,10 @@ func TestAttach(t *testing.T) {
 	expect("again", Current, no, false)
 	c.Cert = []byte("newer cert")
 	expect("by force", Attached, no, true)
+	// Interrupted after the CA: that it was being attached is proof enough.
+	c.CA, c.Cert, c.Key = []byte("third ca"), []byte("third cert"), []byte("third key")
+	registeredBy(t, g, map[string]string{"mtls/ca.crt": "third ca"})
+	expect("interrupted", Attached, no, false)
 }
 
 // TestAttachSparesOurOwn: the name of a cluster's gateway may be that of the
@@ -78,6 +82,9 @@ func TestAttachSparesOurOwn(t *testing.T) {
 	}
 	if got, err := Attach(g, bundle.ClientFiles{CA: []byte("x"), Cert: []byte("y"), Key: []byte("z")}, func([]byte) bool { return true }, true); err == nil {
 		t.Errorf("%q", got)
+	}
+	if got, err := Attach(g, bundle.ClientFiles{CA: []byte("x"), Cert: []byte("y"), Key: []byte("z")}, func([]byte) bool { return true }, false); err != nil || got != OfThisMachine {
+		t.Errorf("unasked: %q, %v", got, err)
 	}
 	if b, _ := os.ReadFile(filepath.Join(g.Registration(), "mtls/tls.crt")); string(b) != "cert" {
 		t.Errorf("the certificate of this machine's gateway became %q", b)

@@ -119,10 +119,10 @@ func (s *Store) advise(ctx context.Context, err error) error {
 	}
 	who := s.whoAmI(ctx)
 	p.Hints = []string{
-		fmt.Sprintf("kubectl --namespace %s create role creel-secrets --verb=get,create,update,delete --resource=secrets", s.namespace),
-		fmt.Sprintf("kubectl --namespace %s create rolebinding creel-secrets --role=creel-secrets %s", s.namespace, who),
-		fmt.Sprintf("kubectl --namespace %s create role creel-roll --verb=get,patch --resource=statefulsets.apps", s.namespace),
-		fmt.Sprintf("kubectl --namespace %s create rolebinding creel-roll --role=creel-roll %s", s.namespace, who),
+		s.kubectl("create role creel-secrets --verb=get,create,update,delete --resource=secrets"),
+		s.kubectl("create rolebinding creel-secrets --role=creel-secrets " + who),
+		s.kubectl("create role creel-roll --verb=get,patch --resource=statefulsets.apps"),
+		s.kubectl("create rolebinding creel-roll --role=creel-roll " + who),
 	}
 	return err
 }

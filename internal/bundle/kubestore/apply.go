@@ -89,7 +89,7 @@ func (s *Store) plan(write []bundle.Secret, prev bundle.Snapshot) ([]change, err
 		if c.recreate && len(current.Metadata.Finalizers) > 0 {
 			return nil, advisory.New("cluster-refused", fmt.Sprintf("Secret %s/%s cannot be changed and would have to be deleted, which the finalizers %s hold back",
 				s.namespace, secret.Name, strings.Join(current.Metadata.Finalizers, ", ")), nil,
-				fmt.Sprintf("kubectl --namespace %s get secret %s -o jsonpath={.metadata.finalizers}", s.namespace, secret.Name))
+				s.kubectl("get secret "+secret.Name+" -o jsonpath={.metadata.finalizers}"))
 		}
 		changes = append(changes, c)
 	}

@@ -96,7 +96,7 @@ func (s *Store) goingSecret(o *object) error {
 		by = "the finalizers " + strings.Join(f, ", ")
 	}
 	return advisory.New("cluster-secret-going", fmt.Sprintf("Secret %s/%s is being deleted, held back by %s", s.namespace, o.Metadata.Name, by), nil,
-		fmt.Sprintf("kubectl --namespace %s get secret %s -o jsonpath={.metadata.finalizers}", s.namespace, o.Metadata.Name))
+		s.kubectl("get secret "+o.Metadata.Name+" -o jsonpath={.metadata.finalizers}"))
 }
 
 // inParallel does something with every item at the same time, and returns the

@@ -29,7 +29,7 @@ func (s *Store) Roll(ctx context.Context, names []string) (bool, error) {
 		return false, nil
 	}
 	if by := set.byHand(); by != "" {
-		return false, advisory.New("secrets-not-rolled", fmt.Sprintf("StatefulSet %s/%s", s.namespace, s.statefulSet), errors.New(by), set.deletePods()...)
+		return false, advisory.New("secrets-not-rolled", fmt.Sprintf("StatefulSet %s/%s", s.namespace, s.statefulSet), errors.New(by), s.kubectl("delete pod "+strings.Join(set.pods(), " ")))
 	}
 	return true, nil
 }
@@ -47,8 +47,8 @@ func (t statefulSet) byHand() string {
 	return ""
 }
 
-// deletePods are the commands with which the pods that are held back start again.
-func (t statefulSet) deletePods() []string {
+// pods are the names of those that the controller may hold back.
+func (t statefulSet) pods() []string {
 	first, count := int32(0), int32(1)
 	if t.Spec.Ordinals != nil {
 		first = t.Spec.Ordinals.Start
@@ -60,5 +60,5 @@ func (t statefulSet) deletePods() []string {
 	for n := range min(count, 10) {
 		pods = append(pods, fmt.Sprintf("%s-%d", t.Metadata.Name, first+n))
 	}
-	return []string{fmt.Sprintf("kubectl --namespace %s delete pod %s", t.Metadata.Namespace, strings.Join(pods, " "))}
+	return pods
 }

@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -52,6 +53,8 @@ type Store struct {
 	gateway     string
 	server      string
 	caveats     []health.Caveat
+	// reach are the flags with which kubectl finds the same cluster.
+	reach string
 
 	mu sync.Mutex
 	// allowed holds the rights that a review confirmed. Denials are asked again:
@@ -76,6 +79,12 @@ func Open(o Options) (*Store, error) {
 		return nil, err
 	}
 	s.caveats = caveats
+	if o.Kubeconfig != "" {
+		s.reach += " --kubeconfig " + quoted(o.Kubeconfig)
+	}
+	if o.Context != "" {
+		s.reach += " --context " + quoted(o.Context)
+	}
 	return s, nil
 }
 
@@ -106,6 +115,20 @@ func open(config *rest.Config, o Options) (*Store, error) {
 // String says whose secrets these are, for a person.
 func (s *Store) String() string {
 	return fmt.Sprintf("StatefulSet %s in namespace %s of %s", s.statefulSet, s.namespace, s.server)
+}
+
+// kubectl is a command line for a person, about the same namespace of the same
+// cluster.
+func (s *Store) kubectl(command string) string {
+	return fmt.Sprintf("kubectl%s --namespace %s %s", s.reach, s.namespace, command)
+}
+
+// quoted is a word that a shell reads as it is.
+func quoted(word string) string {
+	if strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == "" {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Requirements reads from the StatefulSet what its gateway needs.

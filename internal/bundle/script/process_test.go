@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -72,16 +73,22 @@ func (h *held) wait(t *testing.T, code int) {
 
 func TestSignals(t *testing.T) {
 	c := cluster.Get(t)
+	// Under nohup, or in the background of a script, some are ignored, and a shell
+	// cannot catch what was ignored when it began. What this program catches is not
+	// ignored by what it starts.
+	caught := make(chan os.Signal, 1)
+	signal.Notify(caught, syscall.SIGHUP, syscall.SIGINT)
+	t.Cleanup(func() { signal.Stop(caught) })
 	for _, s := range shells(t) {
-		for signal, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGHUP: 129, syscall.SIGINT: 130} {
-			t.Run(fmt.Sprint(s.name, " ", signal), func(t *testing.T) {
+		for sig, code := range map[syscall.Signal]int{syscall.SIGTERM: 143, syscall.SIGHUP: 129, syscall.SIGINT: 130} {
+			t.Run(fmt.Sprint(s.name, " ", sig), func(t *testing.T) {
 				t.Parallel()
 				w := newWorld(t, c, bundle.Generation1)
 				m := newMachine(t, s, c.Bin+"/kubectl", c.AdminKubeconfig)
 				h := hold(t, w, m, generate(t, script.Options{Want: w.want}))
 				private(t, m.tmp)
 				// To all of them, as a terminal does it.
-				if err := syscall.Kill(-h.cmd.Process.Pid, signal); err != nil {
+				if err := syscall.Kill(-h.cmd.Process.Pid, sig); err != nil {
 					t.Fatal(err)
 				}
 				h.wait(t, code)

@@ -28,6 +28,7 @@ type certificate struct {
 	mu      sync.Mutex
 	own     bundle.Material // what the daemon was started with
 	serving *tls.Certificate
+	failing bool        // the last look failed, which was logged
 	seen    fs.FileInfo // of the file that was read last; nil before the first look
 }
 
@@ -49,9 +50,15 @@ func (c *certificate) current() *tls.Certificate {
 	ctx, cancel := budget.Context(context.Background(), budget.Probe, "read the renewed server certificate")
 	defer cancel()
 	m, err := loadMaterial(ctx, c.gateway)
+	failed := c.failing
+	c.failing = err != nil
 	switch {
+	case err != nil && failed:
+		return c.serving
 	case err != nil:
+		// A write may be under way: the next handshake looks again.
 		c.log.Warn("the server certificate on disk cannot be used; the earlier one is served on", "error", credential.Redact(err.Error()))
+		return c.serving
 	case !bytes.Equal(m.CAPEM, c.own.CAPEM):
 		// Clients' certificates are verified against the authority that the daemon
 		// was started with; a set of another one needs a restart.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -63,10 +64,25 @@ func TestRenewedCertificateIsTaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	serves("whole again", second)
+	// Renewed while the client's certificate is being written: it is not missed.
+	client := filepath.Join(g.File(state.TLSDir), state.ClientDir, state.TLSCertFile)
+	third := repair(bundle.RepairOptions{Renew: bundle.RenewAll})
+	whole, err := os.ReadFile(client)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(client); err != nil {
+		t.Fatal(err)
+	}
+	serves("while the set is not whole", second)
+	if err := state.WriteFile(client, whole, state.FileMode); err != nil {
+		t.Fatal(err)
+	}
+	serves("when it is whole", third)
 	// Another authority: its certificate would be refused by every client.
 	if err := os.RemoveAll(g.File(state.TLSDir)); err != nil {
 		t.Fatal(err)
 	}
 	repair(bundle.RepairOptions{})
-	serves("of another authority", second)
+	serves("of another authority", third)
 }
