@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"creel/internal/advisory"
 	"creel/internal/cli"
 	"creel/internal/desired"
 	"creel/internal/gateway"
@@ -26,7 +27,13 @@ func (g *graph) destroy(ctx context.Context, gatewayName, name string, report ga
 		// An unreadable desired state must not keep a sandbox from being destroyed.
 		runtime = g.embedded(g.roots.Gateway(gatewayName), 0, false)
 	}
-	if o := runtime.Observe(ctx); o.Verdict == health.OK {
+	o := runtime.Observe(ctx)
+	if o.Verdict != health.OK && runtime.Name() != desired.Embedded {
+		// Only that gateway knows what it runs: that it does not answer is no proof
+		// that there is nothing.
+		return false, advisory.New(o.Reason, "sandbox "+name+" cannot be destroyed without its gateway", errors.New(o.Message))
+	}
+	if o.Verdict == health.OK {
 		c, err := runtime.Dial(ctx)
 		if err != nil {
 			return false, err

@@ -97,6 +97,10 @@ func testOpenShellLifecycle(t *testing.T) {
 		h.must(0, "gateway", "start")
 		s, _ := h.status()
 		end(t, s.PID)
+		// What only a dead gateway knows is not called absent.
+		if r := h.run("destroy", "box", "--yes"); r.code != 1 || !strings.Contains(r.stderr, "gateway-not-running") {
+			t.Errorf("destroy: exit %d\n%s", r.code, r.stderr)
+		}
 		began := time.Now()
 		if s, r := h.status(); s.Reason != "gateway-not-running" || r.code != 1 {
 			t.Errorf("exit %d: %+v", r.code, s)
