@@ -114,7 +114,15 @@ var rules = []rule{
 		reason: "contracts carry no generated code",
 	},
 	{
-		from:   []string{"creel/internal/gateway/embedded", "creel/internal/gateway/client", "creel/internal/gateway/evidence"},
+		from: []string{"creel/internal/gateway/classify"},
+		not: []string{"creel/...", "os/...", "net/...", "syscall", "io/fs", "io/ioutil", "path/filepath", "log/...", "fmt", "plugin", "time",
+			"internal/poll", "internal/syscall/...", "golang.org/x/...", "google.golang.org/..."},
+		deep:   true,
+		reason: "text is judged by what it says; a classifier that could ask would be tempted to",
+	},
+	{
+		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external",
+			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence"},
 		not:    []string{"creel/internal/server/...", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
 		reason: "a runtime is given its server; it knows neither that nor who uses it",
 	},
@@ -218,6 +226,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/onboard/ladder", "creel/internal/sandbox/process"},
 		{"creel/internal/gateway/embedded", "creel/internal/server"},
 		{"creel/internal/gateway/embedded", "creel/api/creel/v1"},
+		{"creel/internal/gateway/openshell", "creel/internal/server"},
+		{"creel/internal/gateway/external", "creel/internal/layer"},
 		{"creel/internal/server", "creel/internal/gateway/embedded"},
 		{"creel/internal/supervisor", "creel/internal/server/token"},
 		{"creel/internal/server", "modernc.org/sqlite"},
@@ -227,6 +237,10 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/bundle/execstore", "github.com/moby/moby/client"},
 		{"creel/internal/host", "github.com/containerd/errdefs"},
 		{"creel/internal/desired", "gopkg.in/yaml.v3"},
+		{"creel/internal/gateway/classify", "os"},
+		{"creel/internal/gateway/classify", "net/http"},
+		{"creel/internal/gateway/classify", "fmt"},
+		{"creel/internal/gateway/classify", "creel/internal/host"},
 	} {
 		if len(violations(listed{ImportPath: c.from, Imports: []string{c.imports}, Deps: []string{c.imports}})) == 0 {
 			t.Errorf("%s may import %s", c.from, c.imports)

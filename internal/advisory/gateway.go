@@ -3,7 +3,7 @@ package advisory
 var gateway = []Advisory{
 	{
 		ID: "gateway-not-running", Severity: Error, Layer: "gateway", Title: "The gateway is not running",
-		Reason:   "No process holds the gateway's lock. Running sandboxes go on without it, but cannot be reached.",
+		Reason:   "No process of the gateway runs: its lock is free, or the process that was launched has ended. Running sandboxes go on without it, but cannot be reached.",
 		Commands: []string{"creel gateway start"},
 	},
 	{
@@ -73,6 +73,46 @@ var gateway = []Advisory{
 		Commands: []string{"creel gateway restart", "creel gateway secrets inspect"},
 	},
 	{
+		ID: "gateway-credential-refused", Severity: Error, Layer: "gateway", Title: "The gateway refuses our credentials",
+		Reason:   "It was reached, and the client certificate or the token of its registration does not open it: expired, revoked or another gateway's.",
+		Commands: []string{"openshell gateway login", "creel gateway status --json"},
+	},
+	{
+		ID: "gateway-version-unsupported", Severity: Error, Layer: "gateway", Title: "Sandboxes of this gateway's version are not supported",
+		Reason:   "Creel speaks the sandbox API of OpenShell 0.0.37 up to, not including, 0.1. The gateway itself is judged all the same.",
+		Commands: []string{"creel gateway status", "openshell --version"}, Blocking: true,
+	},
+	{
+		ID: "gateway-call-missing", Severity: Error, Layer: "gateway", Title: "This gateway does not serve what was asked",
+		Reason:   "Dashboards, in-place changes and checks of model providers are calls of Creel's own gateway (runtime embedded); a gateway of OpenShell has none of them.",
+		Commands: []string{"creel gateway status", "creel list"},
+	},
+	{
+		ID: "gateway-external", Severity: Error, Layer: "gateway", Title: "Somebody else runs this gateway",
+		Reason:   "Its runtime is external: Creel asks it and uses it, and never starts, stops or changes it.",
+		Commands: []string{"creel gateway status"},
+	},
+	{
+		ID: "gateway-endpoint-differs", Severity: Error, Layer: "gateway", Title: "The registration is for another endpoint",
+		Reason:   "The endpoint that is wanted is not the one that the gateway's credentials were registered for. They are sent to nobody else.",
+		Commands: []string{"creel onboard --runtime external --gateway-endpoint URL"}, Blocking: true,
+	},
+	{
+		ID: "gateway-plaintext", Severity: Warning, Layer: "gateway", Title: "The gateway is asked in plaintext",
+		Reason:   "Without TLS nothing proves who answers, and without a client certificate every process of the machine may command the gateway.",
+		Commands: []string{"creel gateway status --json"},
+	},
+	{
+		ID: "gateway-token-expired", Severity: Error, Layer: "gateway", Title: "The gateway's token has expired",
+		Reason:   "The registration holds a token whose time is over. That says nothing about the gateway.",
+		Commands: []string{"openshell gateway login"},
+	},
+	{
+		ID: "gateway-token-exposed", Severity: Error, Layer: "gateway", Title: "A token would travel in plaintext",
+		Reason:   "The registered endpoint is on another machine and has no TLS. Whoever is on the way could command the gateway with the token, so it is not sent.",
+		Commands: []string{"openshell gateway add URL"}, Blocking: true,
+	},
+	{
 		ID: "gateway-open", Severity: Error, Layer: "gateway", Title: "The gateway lets strangers in",
 		Reason:   "A caller without client certificate was answered. Every process of this machine could command the gateway.",
 		Commands: []string{"creel gateway stop", "creel gateway start"}, Blocking: true,
@@ -109,8 +149,8 @@ var gateway = []Advisory{
 	},
 	{
 		ID: "gateway-glibc", Severity: Error, Layer: "gateway", Title: "The executable needs a newer C library",
-		Reason:   "It was linked against a newer glibc than this machine has. A static build (CGO_ENABLED=0) needs none.",
-		Commands: []string{"ldd --version", "CGO_ENABLED=0 go build ./cmd/creel"}, Blocking: true,
+		Reason:   "It was linked against a newer glibc than this machine has; the message says which. Creel's own static build (CGO_ENABLED=0) needs none; an openshell-gateway has to be one that was built for this system.",
+		Commands: []string{"ldd --version", "CGO_ENABLED=0 go build ./cmd/creel", "creel onboard --gateway OTHER --runtime embedded"}, Blocking: true,
 	},
 	{
 		ID: "gateway-library-missing", Severity: Error, Layer: "gateway", Title: "The executable needs a library that is missing",
@@ -121,6 +161,21 @@ var gateway = []Advisory{
 		ID: "gateway-executable-broken", Severity: Error, Layer: "gateway", Title: "The executable cannot be run",
 		Reason:   "It is damaged, cut short or made for another kind of machine.",
 		Commands: []string{"creel version"}, Blocking: true,
+	},
+	{
+		ID: "gateway-docker-unreachable", Severity: Error, Layer: "gateway", Title: "The gateway cannot reach Docker",
+		Reason:   "Its driver runs sandboxes in containers, and the Docker daemon did not answer or refused this user.",
+		Commands: []string{"docker info", "creel gateway start"}, Blocking: true,
+	},
+	{
+		ID: "gateway-cdi", Severity: Error, Layer: "gateway", Title: "A device specification (CDI) is wrong",
+		Reason:   "The container engine could not use what describes the GPUs of this machine.",
+		Commands: []string{"nvidia-ctk cdi list", "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "creel gateway start"}, Blocking: true,
+	},
+	{
+		ID: "gateway-binary-missing", Severity: Error, Layer: "gateway", Title: "openshell-gateway was not found",
+		Reason:   "The runtime openshell runs the program openshell-gateway, which is neither named by CREEL_OPENSHELL_GATEWAY_BIN nor in the usual places.",
+		Commands: []string{"CREEL_OPENSHELL_GATEWAY_BIN=/path/to/openshell-gateway creel gateway start", "creel onboard --gateway OTHER --runtime embedded"}, Blocking: true,
 	},
 	{
 		ID: "gateway-log-missing", Severity: Info, Layer: "gateway", Title: "The gateway has no log yet",

@@ -3,6 +3,11 @@ package advisory
 // input lists what is wrong with what a user typed or set. Every one of them
 // ends a command with exit code 2.
 var input = []Advisory{
+	{
+		ID: "runtime-changed", Severity: Error, Layer: "input", Blocking: true, Title: "A gateway keeps its runtime",
+		Reason:   "What one runtime left on disk and in processes is not another's to use. Another gateway can have another runtime; two of them disturb each other in nothing.",
+		Commands: []string{"creel onboard --gateway OTHER --runtime openshell", "creel uninstall"},
+	},
 	{ID: "usage", Severity: Error, Layer: "input", Title: "The command line is not understood",
 		Reason:   "A command, flag or argument does not exist or is used in a way it cannot be.",
 		Commands: []string{"creel help"}, Blocking: true},

@@ -2,6 +2,11 @@ package advisory
 
 var registration = []Advisory{
 	{
+		ID: "registration-unusable", Severity: Error, Layer: "registration", Title: "The registration cannot be used",
+		Reason:   "What OpenShell clients keep of this gateway is damaged or incomplete: an endpoint, a certificate or a token is missing or does not parse.",
+		Commands: []string{"openshell gateway list", "creel gateway status --json"},
+	},
+	{
 		ID: "registration-absent", Severity: Error, Layer: "registration", Title: "OpenShell clients do not know the gateway",
 		Reason:    "The record by which OpenShell clients find a gateway, or a part of it, does not exist.",
 		Commands:  []string{"creel onboard"},

@@ -2,6 +2,11 @@ package advisory
 
 var sandbox = []Advisory{
 	{
+		ID: "sandbox-partly-known", Severity: Info, Layer: "sandbox", Title: "The gateway tells only part of how the sandbox is",
+		Reason:   "A gateway of OpenShell tells the phase of a sandbox. How it is confined, and which policy is enforced, is that gateway's affair; Creel has not seen it.",
+		Commands: []string{"creel list", "openshell policy get SANDBOX"},
+	},
+	{
 		ID: "confinement-unavailable", Severity: Error, Layer: "host", Blocking: true,
 		Title:    "No confinement available",
 		Reason:   "Neither Linux namespaces nor Landlock with network rules (ABI 4, Linux 6.7) work for this user on this machine, so an agent could reach everything you can.",

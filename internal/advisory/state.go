@@ -77,8 +77,8 @@ var state = []Advisory{
 		Commands: []string{"creel gateway restart"},
 	},
 	{
-		ID: "gateway-differs", Severity: Error, Layer: "gateway", Title: "The gateway is on another port than the one wanted",
-		Reason:   "The desired state names a port. Moving there restarts the gateway; sandboxes go on.",
+		ID: "gateway-differs", Severity: Error, Layer: "gateway", Title: "The gateway is not reached as wanted",
+		Reason:   "The desired state names another port, or TLS where it serves in plaintext, or the other way round. Moving there restarts the gateway; sandboxes go on.",
 		Commands: []string{"creel onboard"},
 	},
 	{

@@ -11,6 +11,7 @@ import (
 	"os"
 	"slices"
 
+	"creel/internal/advisory"
 	"creel/internal/agent/console"
 	"creel/internal/bundle"
 	"creel/internal/cli"
@@ -19,6 +20,9 @@ import (
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/gateway/embedded"
+	"creel/internal/gateway/external"
+	"creel/internal/gateway/launch"
+	"creel/internal/gateway/openshell"
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -107,7 +111,20 @@ func (g *graph) runtime(name string) (gateway.Runtime, error) {
 	case err != nil:
 		return nil, err
 	}
-	return g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0), nil
+	return g.wanted(paths, doc), nil
+}
+
+// wanted is the runtime that a document asks for.
+func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtime {
+	port := doc.Gateway.Port
+	switch doc.Runtime {
+	case desired.OpenShell:
+		return openshell.New(openshell.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: port != 0,
+			Plaintext: doc.Gateway.TLS == desired.Plaintext})
+	case desired.External:
+		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
+	}
+	return g.embedded(paths, port, port != 0)
 }
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
@@ -127,7 +144,7 @@ func (g *graph) savedLog(ctx context.Context, gatewayName, name string, w io.Wri
 	if i < 0 {
 		return errors.Join(gateway.ErrNotFound, err)
 	}
-	return embedded.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
+	return launch.ReadLog(ctx, w, paths.Sandbox(handles[i].ID).Log(state.AgentLogFile), lines, follow)
 }
 
 // serve is the daemon.
@@ -136,6 +153,9 @@ func (g *graph) serve(ctx context.Context, name string) error {
 		return err
 	}
 	paths := g.roots.Gateway(name)
+	if doc, err := desired.Load(paths.Desired()); err == nil && doc.Runtime != desired.Embedded {
+		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil)
+	}
 	return embedded.Serve(ctx, embedded.ServeConfig{
 		Gateway: paths,
 		Driver:  g.driver(paths),
@@ -156,16 +176,20 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		return cli.Stack{}, err
 	}
 	paths := g.roots.Gateway(doc.Name)
-	runtime := g.embedded(paths, doc.Gateway.Port, doc.Gateway.Port != 0)
+	runtime := g.wanted(paths, doc)
 	session := layer.NewSession(runtime)
 	key := scope.Key
 	if key == nil {
 		key = func() credential.Secret { return credential.Secret{} }
 	}
+	options := []layer.GatewayOption{layer.OnPort(doc.Gateway.Port)}
+	if doc.Runtime == desired.OpenShell {
+		options = append(options, layer.InPlaintext(doc.Gateway.TLS == desired.Plaintext))
+	}
 	all := []layer.Layer{
 		layer.NewHost(g.hostChecks(paths, doc)),
 		layer.NewSecrets(runtime),
-		layer.NewGateway(doc.Name, runtime, session, layer.OnPort(doc.Gateway.Port)),
+		layer.NewGateway(doc.Name, runtime, session, options...),
 		layer.NewRegistration(registrar(paths, runtime)),
 		layer.NewInference(session, layer.WantedInference{
 			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,
@@ -185,6 +209,10 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 			return cli.Stack{}, err
 		}
 		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want), layer.NewDashboard(session, want, probeDashboard))
+	}
+	if doc.Runtime == desired.External {
+		// Both are its owner's; the gateway's own layer reads the registration.
+		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Secrets || l.ID() == layer.Registration })
 	}
 	if len(scope.Only) > 0 {
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return !slices.Contains(scope.Only, l.ID()) })

@@ -55,7 +55,7 @@ func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 	}
 	endpoint := func() registration.Endpoint {
 		e := runtime.Endpoint()
-		return registration.Endpoint{Host: e.Host, Port: e.Port}
+		return registration.Endpoint{Host: e.Host, Port: e.Port, Plaintext: e.Plaintext}
 	}
 	return layer.Registrar{
 		Inspect: func(ctx context.Context) health.Result {

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"creel/internal/advisory"
 	"creel/internal/desired"
@@ -24,7 +25,7 @@ const (
 
 // hostChecks are what this machine must provide for a document.
 func (g *graph) hostChecks(paths state.Gateway, doc desired.Document) []layer.HostCheck {
-	return []layer.HostCheck{
+	checks := []layer.HostCheck{
 		{Name: "confinement", Ask: func(ctx context.Context) (string, *health.Caveat, error) { return confinement(ctx, doc) }},
 		{Name: "state directory", Ask: func(context.Context) (string, *health.Caveat, error) { return directory(paths) }},
 		{Name: "disk", Ask: func(context.Context) (string, *health.Caveat, error) { return disk(paths) }},
@@ -34,6 +35,11 @@ func (g *graph) hostChecks(paths state.Gateway, doc desired.Document) []layer.Ho
 			return fmt.Sprintf("%d of at most %d bytes", len(path), state.MaxSocketPath), nil, host.CheckSocketPath(path)
 		}},
 	}
+	if doc.Runtime != desired.Embedded {
+		// Somebody else confines, and no supervisor dials a socket of ours.
+		checks = slices.DeleteFunc(checks, func(c layer.HostCheck) bool { return c.Name == "confinement" || c.Name == "socket path" })
+	}
+	return checks
 }
 
 // confinement chooses the tier for every wanted sandbox.

@@ -11,6 +11,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/cli"
+	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/registration"
@@ -29,6 +30,10 @@ func (g *graph) destroy(ctx context.Context, gatewayName, name string, report ga
 		runtime = g.embedded(g.roots.Gateway(gatewayName), 0, false)
 	}
 	switch o := runtime.Observe(ctx); {
+	case o.Verdict != health.OK && runtime.Name() != desired.Embedded:
+		// Only that gateway knows what it runs: that it does not answer is no proof
+		// that there is nothing.
+		return false, advisory.New(o.Reason, "sandbox "+name+" cannot be destroyed without its gateway", errors.New(o.Message), o.Hints...)
 	case o.Verdict == health.OK:
 		c, err := runtime.Dial(ctx)
 		if err != nil {
@@ -98,6 +103,11 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if held, holder, err := state.Held(paths.File(state.DaemonLockFile)); err == nil && held {
 		removal.Processes = append(removal.Processes, fmt.Sprintf("gateway daemon (pid %d)", holder.PID))
 	}
+	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
+		removal.Processes = append(removal.Processes, "openshell-gateway")
+	}
+	contained := inGateway(ctx, runtime, report)
+	removal.Sandboxes = append(removal.Sandboxes, contained...)
 	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
 		if _, err := os.Lstat(p); err == nil {
 			removal.Paths = append(removal.Paths, p)
@@ -107,9 +117,17 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		return removal, nil
 	}
 	var problems []error
-	report("stopping the gateway")
-	if err := runtime.Stop(ctx, report); err != nil {
-		problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+	for _, sandbox := range contained {
+		report("removing sandbox " + sandbox)
+		if err := deleteIn(ctx, runtime, sandbox); err != nil {
+			problems = append(problems, fmt.Errorf("delete sandbox %s: %w", sandbox, err))
+		}
+	}
+	if fixed, ok := runtime.(gateway.Fixed); !ok || !fixed.Fixed() {
+		report("stopping the gateway")
+		if err := runtime.Stop(ctx, report); err != nil {
+			problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+		}
 	}
 	for _, h := range handles {
 		report("removing sandbox " + h.Name)
@@ -131,6 +149,43 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	}
 	problems = append(problems, g.removeEmptyRoots())
 	return removal, errors.Join(problems...)
+}
+
+// inGateway lists the sandboxes that only the gateway itself can remove, because it
+// runs them in containers of its own.
+func inGateway(ctx context.Context, runtime gateway.Runtime, report gateway.Progress) []string {
+	if runtime.Name() != desired.OpenShell {
+		return nil
+	}
+	if o := runtime.Observe(ctx); o.Verdict != health.OK {
+		if report != nil && !o.Absent {
+			report("the gateway does not answer: containers of its sandboxes, if there are any, are kept")
+		}
+		return nil
+	}
+	c, err := runtime.Dial(ctx)
+	if err != nil {
+		return nil
+	}
+	defer func() { _ = c.Close() }()
+	all, err := c.Inspect(ctx, false)
+	if err != nil {
+		return nil
+	}
+	var names []string
+	for _, s := range all {
+		names = append(names, s.Name)
+	}
+	return names
+}
+
+func deleteIn(ctx context.Context, runtime gateway.Runtime, name string) error {
+	c, err := runtime.Dial(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = c.DeleteSandbox(ctx, name)
+	return errors.Join(err, c.Close())
 }
 
 // everyHandle lists the sandboxes on disk; one whose record cannot be read is

@@ -71,12 +71,18 @@ func (n Name) Variable() string {
 	return "CREEL_BUDGET_" + strings.ToUpper(strings.ReplaceAll(string(n), "-", "_"))
 }
 
+// tcpFloor keeps a wish for haste from calling a busy machine's gateway dead.
+const tcpFloor = 50 * time.Millisecond
+
 // Of returns the duration of a budget: the environment's override if it is a
-// positive duration (like "5s"), else the default. An unknown name panics: it is
-// a mistake in the program.
+// positive duration (like "5s"), else the default. TCP is never less than 50 ms.
+// An unknown name panics: it is a mistake in the program.
 func Of(n Name) time.Duration {
 	if s := os.Getenv(n.Variable()); s != "" {
 		if d, err := time.ParseDuration(s); err == nil && d > 0 {
+			if n == TCP {
+				d = max(d, tcpFloor)
+			}
 			return d
 		}
 	}

@@ -90,3 +90,14 @@ func TestContextKeepsTheOuterCause(t *testing.T) {
 		t.Errorf("cause = %v, want %v", got, why)
 	}
 }
+
+func TestConnectingHasAFloor(t *testing.T) {
+	t.Setenv(TCP.Variable(), "1ms")
+	if got := Of(TCP); got != 50*time.Millisecond {
+		t.Errorf("Of(TCP) = %s", got)
+	}
+	t.Setenv(Probe.Variable(), "1ms")
+	if got := Of(Probe); got != time.Millisecond {
+		t.Errorf("Of(Probe) = %s: the floor is for connecting only", got)
+	}
+}

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"creel/internal/advisory"
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/onboard"
@@ -83,6 +84,9 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 	}
 	run := onboard.Options{Gateway: g, Document: wanted}
 	if there {
+		if before.Runtime != wanted.Runtime {
+			return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s", g.Name, before.Runtime), nil)
+		}
 		run.Recorded = &before
 		if o.output != "jsonl" {
 			a.sayKept(before, wanted)
@@ -106,8 +110,8 @@ func (a *app) sayKept(before, wanted desired.Document) {
 // key is the provider's key as the environment has it, found by the rules of
 // onboard; empty when it has none, which is fine when one is stored.
 func (a *app) key(ctx context.Context, wanted desired.Document) (credential.Secret, error) {
-	alone := wanted
-	alone.Sandboxes = nil
+	alone := desired.New(wanted.Name) // whatever else is wanted has nothing to do with the key
+	alone.Inference = wanted.Inference
 	settled, err := onboard.Settle(ctx, onboard.Inputs{Gateway: wanted.Name, Recorded: &alone, Getenv: a.without(onboard.Questions())})
 	return settled.Key, err
 }

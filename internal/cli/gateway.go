@@ -114,7 +114,7 @@ func address(e gateway.Endpoint) string {
 	if e.Port == 0 {
 		return "no recorded endpoint"
 	}
-	return fmt.Sprintf("https://%s:%d", e.Host, e.Port)
+	return e.URL()
 }
 
 // GatewayDocument is what `creel gateway status --json` prints.
@@ -131,6 +131,7 @@ type GatewayDocument struct {
 	Version    string            `json:"version"`
 	BuildID    string            `json:"build_id"`
 	Drift      []string          `json:"drift"`
+	Caveats    []health.Caveat   `json:"caveats"`
 	Evidence   []health.Evidence `json:"evidence"`
 	Hints      []string          `json:"hints"`
 }
@@ -167,12 +168,12 @@ verdict.`,
 	return cmd
 }
 
-// gatewayDocument: a gateway that works but would be started differently now is
-// degraded.
+// gatewayDocument: a gateway that works but would be started differently now, or of
+// which something should be known, is degraded.
 func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDocument {
 	doc := GatewayDocument{Verdict: health.SummaryUnknown, Gateway: name, Runtime: runtimeName, Reason: o.Reason,
 		Message: o.Message, PID: o.Identity.PID, InstanceID: o.Identity.InstanceID, Version: o.Identity.Version,
-		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Evidence: orEmpty(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
+		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Caveats: orEmpty(o.Caveats), Evidence: orEmpty(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
 	if o.Endpoint.Port != 0 {
 		doc.Endpoint = address(o.Endpoint)
 	}
@@ -182,7 +183,7 @@ func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDoc
 	switch {
 	case o.Verdict == health.Failed:
 		doc.Verdict = health.SummaryFailed
-	case o.Verdict == health.OK && len(o.Drift) > 0:
+	case o.Verdict == health.OK && len(o.Drift)+len(o.Caveats) > 0:
 		doc.Verdict = health.SummaryDegraded
 	case o.Verdict == health.OK:
 		doc.Verdict = health.SummaryOK
@@ -207,6 +208,9 @@ func (a *app) renderGateway(doc GatewayDocument) {
 	row("version", doc.Version)
 	row("reason", doc.Reason)
 	row("drift", strings.Join(doc.Drift, "; "))
+	for _, c := range doc.Caveats {
+		row("caveat", credential.Redact(c.Message))
+	}
 	a.writeTable(&table)
 	a.renderEvidence(doc.Evidence)
 	if doc.Verdict != health.SummaryOK {

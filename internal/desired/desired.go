@@ -31,8 +31,8 @@ type Document struct {
 	APIVersion string    `yaml:"apiVersion"`
 	Kind       string    `yaml:"kind"`
 	Name       string    `yaml:"name"`
-	Runtime    string    `yaml:"runtime"` // "embedded"
-	Driver     string    `yaml:"driver"`  // "process"
+	Runtime    string    `yaml:"runtime"` // one of Runtimes
+	Driver     string    `yaml:"driver"`  // the runtime's, see DriverOf
 	Gateway    Gateway   `yaml:"gateway,omitempty"`
 	Inference  Inference `yaml:"inference,omitempty"`
 	Sandboxes  []Sandbox `yaml:"sandboxes,omitempty"`
@@ -43,6 +43,37 @@ type Gateway struct {
 	// Port is the wanted port; 0 means 17670 or the next free one. A port that is
 	// written down is explicit: no other is taken.
 	Port int `yaml:"port,omitempty"`
+	// Endpoint is where a gateway of runtime external is, as a URL; empty is what its
+	// registration says.
+	Endpoint string `yaml:"endpoint,omitempty"`
+	// TLS is "plaintext" where a gateway of runtime openshell was asked to serve
+	// without; empty is mtls.
+	TLS string `yaml:"tls,omitempty"`
+}
+
+// How a gateway is run.
+const (
+	Embedded  = "embedded"
+	OpenShell = "openshell"
+	External  = "external"
+)
+
+// Plaintext is the value of Gateway.TLS for none.
+const Plaintext = "plaintext"
+
+// Runtimes lists how a gateway can be run.
+func Runtimes() []string { return []string{Embedded, OpenShell, External} }
+
+// DriverOf is how sandboxes are run on a gateway of this runtime: by Creel, by
+// OpenShell's containers, or as its owner decided.
+func DriverOf(runtime string) string {
+	switch runtime {
+	case OpenShell:
+		return "docker"
+	case External:
+		return "external"
+	}
+	return "process"
 }
 
 // Inference is which provider and model answer.
@@ -91,8 +122,8 @@ func New(name string) Document {
 
 // WithDefaults fills what a document may leave out.
 func (d Document) WithDefaults() Document {
-	d.Runtime = cmp.Or(d.Runtime, "embedded")
-	d.Driver = cmp.Or(d.Driver, "process")
+	d.Runtime = cmp.Or(d.Runtime, Embedded)
+	d.Driver = cmp.Or(d.Driver, DriverOf(d.Runtime))
 	d.Inference.Provider = cmp.Or(d.Inference.Provider, "none")
 	d.Sandboxes = slices.Clone(d.Sandboxes)
 	for i := range d.Sandboxes {

@@ -29,13 +29,13 @@ func (d Document) Validate() error {
 	if err := sandbox.CheckName(d.Name); err != nil {
 		return fmt.Errorf("gateway: %w", err)
 	}
-	if d.Runtime != "embedded" {
-		return fmt.Errorf("runtime %q is not supported; supported is embedded", d.Runtime)
+	if !slices.Contains(Runtimes(), d.Runtime) {
+		return fmt.Errorf("runtime %q is not supported; supported are %s", d.Runtime, strings.Join(Runtimes(), ", "))
 	}
-	if d.Driver != "process" {
-		return fmt.Errorf("driver %q is not supported; supported is process", d.Driver)
+	if want := DriverOf(d.Runtime); d.Driver != want {
+		return fmt.Errorf("driver %q is not supported by runtime %s; supported is %s", d.Driver, d.Runtime, want)
 	}
-	if err := checkPort("gateway.port", d.Gateway.Port); err != nil {
+	if err := d.Gateway.validate(d.Runtime); err != nil {
 		return err
 	}
 	if err := d.Inference.Validate(); err != nil {
@@ -46,6 +46,11 @@ func (d Document) Validate() error {
 	for _, s := range d.Sandboxes {
 		if err := s.Validate(); err != nil {
 			return fmt.Errorf("sandbox %q: %w", s.Name, err)
+		}
+		if d.Runtime != Embedded {
+			if err := s.validateOutside(); err != nil {
+				return fmt.Errorf("sandbox %q on runtime %s: %w", s.Name, d.Runtime, err)
+			}
 		}
 		if seen[s.Name] {
 			return fmt.Errorf("sandbox %q appears twice", s.Name)
@@ -60,6 +65,51 @@ func (d Document) Validate() error {
 			return fmt.Errorf("sandbox %q: dashboard.port %d is the gateway's port", s.Name, p)
 		}
 		ports[p] = s.Name
+	}
+	return nil
+}
+
+func (g Gateway) validate(runtime string) error {
+	if err := checkPort("gateway.port", g.Port); err != nil {
+		return err
+	}
+	switch {
+	case g.Endpoint != "" && runtime != External:
+		return fmt.Errorf("gateway.endpoint is for runtime external, not for %s", runtime)
+	case g.Port != 0 && runtime == External:
+		return errors.New("gateway.port is for a gateway that Creel runs; runtime external takes gateway.endpoint")
+	case g.TLS != "" && g.TLS != Plaintext && g.TLS != "mtls":
+		return fmt.Errorf("gateway.tls %q is none of mtls, plaintext", g.TLS)
+	case g.TLS == Plaintext && runtime != OpenShell:
+		return fmt.Errorf("gateway.tls plaintext is for runtime openshell, not for %s", runtime)
+	}
+	if g.Endpoint == "" {
+		return nil
+	}
+	u, err := url.Parse(g.Endpoint)
+	switch {
+	case err != nil: // the text may hold a password: it is not repeated
+		return errors.New("gateway.endpoint is no URL")
+	case u.User != nil:
+		return errors.New("gateway.endpoint must not hold user information")
+	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
+		return errors.New("gateway.endpoint must be https://HOST:PORT or http://HOST:PORT and nothing more")
+	}
+	return nil
+}
+
+// validateOutside refuses what only Creel's own driver can do, so that nobody
+// believes to have it.
+func (s Sandbox) validateOutside() error {
+	switch {
+	case s.Agent != agent.Command:
+		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command", s.Agent)
+	case s.Dashboard != Dashboard{}:
+		return errors.New("dashboards are kept by runtime embedded only")
+	case s.Policy != nil || s.PolicyFile != "":
+		return errors.New("a policy is applied by runtime embedded only; set it with openshell policy set")
+	case s.Confinement != "" && s.Confinement != sandbox.TierAuto:
+		return errors.New("confinement is that gateway's affair; only auto can be wanted")
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ package gateway
 import (
 	"context"
 	"io"
+	"net"
+	"strconv"
 	"time"
 
 	"creel/internal/bundle"
@@ -19,6 +21,17 @@ import (
 type Endpoint struct {
 	Host string // "127.0.0.1"
 	Port int    // 0 when not known
+	// Plaintext: it answers without TLS.
+	Plaintext bool
+}
+
+// URL is the endpoint as people and OpenShell clients write it.
+func (e Endpoint) URL() string {
+	scheme := "https://"
+	if e.Plaintext {
+		scheme = "http://"
+	}
+	return scheme + net.JoinHostPort(e.Host, strconv.Itoa(e.Port))
 }
 
 // Observation is what was seen of a gateway just now. Problems are data.
@@ -32,6 +45,9 @@ type Observation struct {
 	Absent   bool
 	Identity Identity // zero unless the identity link of the chain held
 	Endpoint Endpoint // as recorded, even when nothing answers
+	// Caveats are true of a gateway that works and worth knowing, e.g. that it is
+	// asked in plaintext.
+	Caveats []health.Caveat
 	// Drift says what differs from what would be started now (another build of
 	// the executable, other settings); empty when nothing does.
 	Drift []string
@@ -59,7 +75,8 @@ type Runtime interface {
 	// within the probe budget.
 	Observe(ctx context.Context) Observation
 	// Start returns when the gateway is ready, has exited or is out of budget.
-	// Starting a running gateway changes nothing.
+	// Starting a running gateway changes nothing; a runtime whose gateway takes new
+	// settings at a start only restarts one that has drifted.
 	Start(ctx context.Context, report Progress) error
 	// Stop returns when the gateway has ended. Sandboxes go on. Stopping a
 	// stopped gateway changes nothing.
@@ -75,6 +92,13 @@ type Runtime interface {
 	Logs(ctx context.Context, w io.Writer, lines int, follow bool) error
 	// Dial connects with the client certificate.
 	Dial(ctx context.Context) (Client, error)
+}
+
+// Fixed is a Runtime whose gateway somebody else runs: it is neither started nor
+// stopped, and it brings its own secrets and registration.
+type Fixed interface {
+	Runtime
+	Fixed() bool
 }
 
 // Inspection is what the gateway observes of one sandbox.
@@ -94,6 +118,9 @@ type Inspection struct {
 	PolicyDeclared string
 	Model          string
 	CreatedAt      time.Time
+	// Partial: the gateway is not one of Creel's and tells the phase only. What it
+	// does not tell (State, Health, policies, Dashboard) is unknown, not absent.
+	Partial bool
 	// Labels are those of the sandbox's specification; nil when the gateway does
 	// not say.
 	Labels map[string]string

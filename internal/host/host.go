@@ -191,6 +191,8 @@ type Process struct {
 	// Start is the process's start in clock ticks since boot: with the pid it
 	// names one process for good, however often the pid is used again.
 	Start uint64
+	// Session is the pid of the leader of its session.
+	Session int
 }
 
 // Gone reports whether the process has ended: a zombie has, whatever signal 0

@@ -34,3 +34,9 @@ func Lookup(pid int) (Process, error) {
 
 // Executables is not possible here.
 func Executables() ([]string, error) { return nil, errUnsupported }
+
+// Listens cannot be told here.
+func Listens(int, int) (bool, error) { return false, errUnsupported }
+
+// Session cannot be told here.
+func Session(int) ([]Process, error) { return nil, errUnsupported }

@@ -222,6 +222,26 @@ func TestCheckPortNamesTheHolder(t *testing.T) {
 	}
 }
 
+func TestListens(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	port := l.Addr().(*net.TCPAddr).Port
+	if got, err := Listens(os.Getpid(), port); err != nil || !got {
+		t.Errorf("Listens = %v, %v for our own listener", got, err)
+	}
+	if got, err := Listens(os.Getppid(), port); err != nil || got {
+		t.Errorf("Listens = %v, %v for another process", got, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Listens(os.Getpid(), port); err != nil || got {
+		t.Errorf("Listens = %v, %v for a closed listener", got, err)
+	}
+}
+
 func TestFindListener(t *testing.T) {
 	const table = `  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
    0: 0100007F:4506 00000000:0000 0A 00000000:00000000 00:00000000 00000000  1000        0 77001 1 0 100 0 0 10 0
@@ -347,7 +367,7 @@ func FuzzParseStat(f *testing.F) {
 
 func TestParseStatWithAnyName(t *testing.T) {
 	p, err := parseStat([]byte("7 (a) b) S) Z " + strings.Repeat("1 ", 18) + "42 0"))
-	if err != nil || p != (Process{PID: 7, State: 'Z', Start: 42}) || !p.Gone() {
+	if err != nil || p != (Process{PID: 7, State: 'Z', Start: 42, Session: 1}) || !p.Gone() {
 		t.Errorf("parseStat = %+v, %v", p, err)
 	}
 }

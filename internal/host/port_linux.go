@@ -2,6 +2,7 @@ package host
 
 import (
 	"bufio"
+	"fmt"
 	"io"
 	"os"
 	"os/user"
@@ -34,12 +35,51 @@ func PortHolder(port int) (PortUser, bool) {
 	return PortUser{}, false
 }
 
+// Listens reports whether a process listens on a TCP port of this machine, on any
+// address. An error means that it could not be told: only root may look into the
+// processes of other users.
+func Listens(pid, port int) (bool, error) {
+	sockets := map[string]bool{}
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		f, err := os.Open(table)
+		if err != nil {
+			continue // without IPv6 there is no such table
+		}
+		for _, l := range listeners(f, port) {
+			sockets["socket:["+l.inode+"]"] = true
+		}
+		_ = f.Close()
+	}
+	if len(sockets) == 0 {
+		return false, nil
+	}
+	dir := "/proc/" + strconv.Itoa(pid) + "/fd"
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false, fmt.Errorf("look at what process %d has open: %w", pid, err)
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && sockets[to] {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
 type listener struct{ uid, inode string }
 
 // findListener scans a table of proc_net_tcp(5): column 1 is the local address
 // as hexadecimal ADDRESS:PORT, 3 the state (0A listens), 7 the uid, 9 the inode.
 func findListener(r io.Reader, port int) (listener, bool) {
+	if all := listeners(r, port); len(all) > 0 {
+		return all[0], true
+	}
+	return listener{}, false
+}
+
+func listeners(r io.Reader, port int) []listener {
 	const listening = "0A"
+	var all []listener
 	for s := bufio.NewScanner(r); s.Scan(); {
 		col := strings.Fields(s.Text())
 		if len(col) < 10 || col[3] != listening {
@@ -47,10 +87,10 @@ func findListener(r io.Reader, port int) (listener, bool) {
 		}
 		_, hex, _ := strings.Cut(col[1], ":")
 		if n, err := strconv.ParseUint(hex, 16, 16); err == nil && int(n) == port {
-			return listener{uid: col[7], inode: col[9]}, true
+			all = append(all, listener{uid: col[7], inode: col[9]})
 		}
 	}
-	return listener{}, false
+	return all
 }
 
 func userName(uid string) string {

@@ -33,7 +33,8 @@ func Lookup(pid int) (Process, error) {
 	return p, nil
 }
 
-// parseStat reads the fields pid, state and starttime (1, 3 and 22 of proc(5)).
+// parseStat reads the fields pid, state, session and starttime (1, 3, 6 and 22 of
+// proc(5)).
 // The command between the outermost parentheses may hold anything.
 func parseStat(b []byte) (Process, error) {
 	open, end := bytes.IndexByte(b, '('), bytes.LastIndexByte(b, ')')
@@ -45,7 +46,7 @@ func parseStat(b []byte) (Process, error) {
 		return Process{}, errors.New("process status without a pid")
 	}
 	rest := strings.Fields(string(b[end+1:]))
-	const state, start = 0, 19 // counted from field 3
+	const state, session, start = 0, 3, 19 // counted from field 3
 	if len(rest) <= start || len(rest[state]) != 1 {
 		return Process{}, errors.New("process status is cut short")
 	}
@@ -53,7 +54,11 @@ func parseStat(b []byte) (Process, error) {
 	if err != nil {
 		return Process{}, errors.New("process status without a start time")
 	}
-	return Process{PID: pid, State: rest[state][0], Start: ticks}, nil
+	leader, err := strconv.Atoi(rest[session])
+	if err != nil {
+		return Process{}, errors.New("process status without a session")
+	}
+	return Process{PID: pid, State: rest[state][0], Start: ticks, Session: leader}, nil
 }
 
 func bootTime() (time.Time, error) {
@@ -72,6 +77,25 @@ func bootTime() (time.Time, error) {
 		}
 	}
 	return time.Time{}, errors.New("read boot time: /proc/stat does not say")
+}
+
+// Session lists the processes of the session of a leader.
+func Session(leader int) ([]Process, error) {
+	entries, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("list processes: %w", err)
+	}
+	var all []Process
+	for _, e := range entries {
+		pid, err := strconv.Atoi(e.Name())
+		if err != nil {
+			continue
+		}
+		if p, err := Lookup(pid); err == nil && p.Session == leader {
+			all = append(all, p)
+		}
+	}
+	return all, nil
 }
 
 // Executables lists the executables of all processes that may be seen, as the

@@ -35,10 +35,28 @@ func (a *agentLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
+	if in.Partial {
+		return judgePartly(in)
+	}
 	r := judgeAgent(in, a.want.Spec.Restart, time.Now())
 	if r.Verdict == health.Failed {
 		r.Hints = []string{"creel logs " + in.Name}
 	}
+	return r
+}
+
+// judgePartly is for a gateway that tells the phase only: there a main process that
+// ends takes the phase ready with it.
+func judgePartly(in gateway.Inspection) health.Result {
+	e := health.Evidence{Probe: "phase", Answer: string(in.Phase), Verdict: health.OK}
+	if in.Phase == sandbox.Ready {
+		r := ok("its main process runs: the sandbox is ready")
+		r.Evidence = []health.Evidence{e}
+		return r
+	}
+	e.Verdict = health.Failed
+	r := failed("agent-not-running", "the sandbox is in phase %s: %s", in.Phase, orElse(in.Message, "no reason was given"))
+	r.Evidence, r.Hints = []health.Evidence{e}, []string{"creel logs " + in.Name}
 	return r
 }
 

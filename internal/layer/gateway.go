@@ -15,6 +15,7 @@ type gatewayLayer struct {
 	session *Session
 	name    string
 	port    int
+	tls     func(gateway.Endpoint) string // what is wrong with how it is reached
 }
 
 // GatewayOption is a further wish about the gateway.
@@ -22,6 +23,21 @@ type GatewayOption func(*gatewayLayer)
 
 // OnPort says that the gateway has to be on this port; 0 says nothing.
 func OnPort(port int) GatewayOption { return func(g *gatewayLayer) { g.port = port } }
+
+// InPlaintext says whether the gateway has to serve in plaintext, or with TLS.
+func InPlaintext(plaintext bool) GatewayOption {
+	return func(g *gatewayLayer) {
+		g.tls = func(e gateway.Endpoint) string {
+			switch {
+			case plaintext && !e.Plaintext:
+				return "serves with TLS, plaintext is wanted"
+			case !plaintext && e.Plaintext:
+				return "serves in plaintext, TLS is wanted"
+			}
+			return ""
+		}
+	}
+}
 
 // NewGateway is the layer of the gateway itself.
 func NewGateway(name string, r gateway.Runtime, s *Session, options ...GatewayOption) Layer {
@@ -44,8 +60,19 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 		d.Evidence = o.Evidence
 		return d
 	}
+	if g.tls != nil && o.Verdict == health.OK {
+		if wrong := g.tls(o.Endpoint); wrong != "" {
+			d := failed("gateway-differs", "%s %s", g.name, wrong)
+			d.Evidence = o.Evidence
+			return d
+		}
+	}
 	if o.Verdict == health.OK {
-		r.Message = fmt.Sprintf("%s answers on https://%s:%d (pid %d)", g.name, o.Endpoint.Host, o.Endpoint.Port, o.Identity.PID)
+		r.Message = o.Message
+		if o.Identity.PID != 0 {
+			r.Message = fmt.Sprintf("%s answers on %s (pid %d)", g.name, o.Endpoint.URL(), o.Identity.PID)
+		}
+		r.Caveats = append(r.Caveats, o.Caveats...)
 		for _, d := range o.Drift {
 			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "gateway-drifted", Message: d})
 		}
@@ -57,6 +84,9 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 // Plan starts a gateway that does not run and restarts one that is broken, unless
 // it is something that only a person can mend, as a file of a newer Creel. Neither disturbs a sandbox: supervisors keep them and reconnect.
 func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
+	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
+		return nil // somebody else runs it
+	}
 	a, _ := advisory.Lookup(found.Reason)
 	switch {
 	case found.Verdict == health.OK, a.Blocking:

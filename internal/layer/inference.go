@@ -68,6 +68,11 @@ func (i *inferenceLayer) Inspect(ctx context.Context) health.Result {
 	if err == nil && check.Verdict != health.OK && time.Since(check.At) > time.Second {
 		check, err = c.CheckInference(ctx, 0) // an old failure may have been mended since
 	}
+	if p, known := advisory.Of(err); known && p.ID == "gateway-call-missing" {
+		r := ok("%s is set, model %s", route.Provider, route.Model)
+		r.Caveats = []health.Caveat{{Advisory: p.ID, Message: "whether the provider answers is not known: " + p.Detail}}
+		return r
+	}
 	if err != nil {
 		return unknown("gateway-unknown", err)
 	}

@@ -85,6 +85,10 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 		return failed("sandbox-not-ready", "phase %s: %s", in.Phase, orElse(in.Message, "not ready yet"))
 	case !in.Connected:
 		return failed("sandbox-not-connected", "its supervisor is not connected to the gateway")
+	case in.Partial:
+		r := ok("ready")
+		r.Caveats = []health.Caveat{{Advisory: "sandbox-partly-known", Message: "the gateway tells that sandbox " + s.want.Name + " is ready, and not how it is confined"}}
+		return r
 	case in.State.PolicyApplied != s.want.Spec.PolicyHash || in.State.PolicyEnforced != s.enforced(in.State.Confinement.Tier):
 		return failed("policy-differs", "policy declared %s, applied %s, enforced %s", short(s.want.Spec.PolicyHash), short(in.State.PolicyApplied), short(in.State.PolicyEnforced))
 	}
@@ -142,7 +146,9 @@ func (s *sandboxLayer) differs(in gateway.Inspection) string {
 	switch {
 	case have != "" && have == s.want.Spec.Labels[SpecLabel]:
 		return ""
-	case in.Agent != s.want.Spec.Agent:
+	case in.Partial && have == "":
+		return ""
+	case !in.Partial && in.Agent != s.want.Spec.Agent:
 		return fmt.Sprintf("sandbox %s runs agent %s, %s is wanted", s.want.Name, orElse(in.Agent, "(none)"), s.want.Spec.Agent)
 	case in.PolicyDeclared != "" && in.PolicyDeclared != s.want.Spec.PolicyHash:
 		return fmt.Sprintf("sandbox %s has policy %s, %s is wanted", s.want.Name, short(in.PolicyDeclared), short(s.want.Spec.PolicyHash))

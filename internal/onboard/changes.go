@@ -1,6 +1,7 @@
 package onboard
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"slices"
@@ -52,6 +53,11 @@ func Changes(recorded *desired.Document, now desired.Document) []Change {
 		return fmt.Sprint(p)
 	}
 	note("gateway port", port(before.Gateway.Port), port(now.Gateway.Port), layer.Gateway, layer.Registration)
+	if recorded != nil || now.Runtime != desired.Embedded {
+		note("runtime", before.Runtime, now.Runtime, layer.Gateway)
+	}
+	note("gateway endpoint", before.Gateway.Endpoint, now.Gateway.Endpoint, layer.Gateway)
+	note("gateway tls", cmp.Or(before.Gateway.TLS, "mtls"), cmp.Or(now.Gateway.TLS, "mtls"), layer.Gateway, layer.Registration)
 	note("provider", before.Inference.Provider, now.Inference.Provider, layer.Inference)
 	note("endpoint", before.Inference.EndpointURL, now.Inference.EndpointURL, layer.Inference)
 	note("model", before.Inference.Model, now.Inference.Model, layer.Inference)

@@ -18,9 +18,12 @@ const (
 	AgentPort     Key = "agent-port"
 	HealthPath    Key = "health-path"
 	GatewayPort   Key = "gateway-port"
+	GatewayTLS    Key = "gateway-tls"
 	Confinement   Key = "confinement"
 	AcceptRisk    Key = "accept-risk"
 	Restart       Key = "restart"
+
+	GatewayEndpoint Key = "gateway-endpoint"
 )
 
 // Question is where an answer may come from, beside the flag named like the key.
@@ -35,8 +38,8 @@ func Questions() []Question {
 	return []Question{
 		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
 		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, or command with a program after --"},
-		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded"},
-		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process"},
+		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded, openshell or external"},
+		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process on runtime embedded"},
 		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
 		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
 		{Model, []string{"CREEL_MODEL", "NEMOCLAW_MODEL"}, "model id"},
@@ -46,6 +49,8 @@ func Questions() []Question {
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
+		{GatewayEndpoint, []string{"CREEL_GATEWAY_ENDPOINT"}, "URL of the gateway (runtime external)"},
+		{GatewayTLS, []string{"CREEL_GATEWAY_TLS"}, "how the gateway is reached: mtls, or plaintext (runtime openshell)"},
 		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock; unconfined also needs accept-risk"},
 		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept where nothing stronger works; the only one is unconfined"},
 		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},

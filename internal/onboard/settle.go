@@ -66,18 +66,35 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 		return Settled{}, err
 	}
 	if v, from := s.given(Runtime); v != "" {
-		if doc.Runtime = v; v != "embedded" {
-			return Settled{}, invalid(from, fmt.Errorf("runtime %q is not supported; supported is embedded", v))
+		switch {
+		case !slices.Contains(desired.Runtimes(), v):
+			return Settled{}, invalid(from, fmt.Errorf("runtime %q is not supported; supported are %s", v, strings.Join(desired.Runtimes(), ", ")))
+		case in.Recorded != nil && v != doc.Runtime:
+			// What one runtime left on disk and in processes is not another's to use.
+			return Settled{}, advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s", doc.Name, doc.Runtime), nil)
 		}
+		doc.Runtime, doc.Driver = v, desired.DriverOf(v)
 	}
 	if v, from := s.given(Driver); v != "" {
-		if doc.Driver = v; v != "process" {
-			return Settled{}, invalid(from, fmt.Errorf("driver %q is not supported; supported is process", v))
+		if want := desired.DriverOf(doc.Runtime); v != want {
+			return Settled{}, invalid(from, fmt.Errorf("driver %q is not supported by runtime %s; supported is %s", v, doc.Runtime, want))
 		}
 	}
 	var err error
 	if doc.Gateway.Port, err = s.port(GatewayPort, doc.Gateway.Port); err != nil {
 		return Settled{}, err
+	}
+	if v, _ := s.given(GatewayEndpoint); v != "" {
+		doc.Gateway.Endpoint = v
+	}
+	if v, from := s.given(GatewayTLS); v != "" {
+		if v != "mtls" && v != desired.Plaintext {
+			return Settled{}, invalid(from, fmt.Errorf("%q is none of mtls, plaintext", v))
+		}
+		doc.Gateway.TLS = ""
+		if v == desired.Plaintext {
+			doc.Gateway.TLS = v
+		}
 	}
 	box, err := s.sandbox(doc)
 	if err != nil {

@@ -127,7 +127,8 @@ func TestSettlePrecedence(t *testing.T) {
 func TestSettleHearsEveryVariable(t *testing.T) {
 	values := map[Key]string{Name: "zoe", Agent: "console", Runtime: "embedded", Driver: "process", Provider: "ollama",
 		EndpointURL: "http://127.0.0.1:1/v1", Model: "m1", CredentialEnv: "MY_KEY", PolicyFile: "policy.yaml", DashboardPort: "5005",
-		GatewayPort: "5006", Confinement: "landlock", AcceptRisk: "unconfined", Restart: "never", AgentPort: "81", HealthPath: "/h"}
+		GatewayPort: "5006", Confinement: "landlock", AcceptRisk: "unconfined", Restart: "never", AgentPort: "81", HealthPath: "/h",
+		GatewayEndpoint: "http://127.0.0.1:7", GatewayTLS: "plaintext"}
 	for _, q := range Questions() {
 		for _, variable := range q.Env {
 			t.Run(variable, func(t *testing.T) {
@@ -143,6 +144,9 @@ func TestSettleHearsEveryVariable(t *testing.T) {
 				}}
 				if q.Key == AgentPort || q.Key == HealthPath {
 					in.Command = []string{"prog"}
+				}
+				if runtime := map[Key]string{GatewayEndpoint: "external", GatewayTLS: "openshell"}[q.Key]; runtime != "" {
+					env["CREEL_RUNTIME"], in.Command = runtime, []string{"prog"}
 				}
 				if q.Key == Provider {
 					env["CREEL_MODEL"] = "m2"
@@ -202,6 +206,9 @@ func TestSettleRefuses(t *testing.T) {
 		{"command without program", map[Key]string{Agent: "command"}, nil, nil, nil, "usage", []string{"program after --"}},
 		{"agent", map[Key]string{Agent: "hal"}, nil, nil, nil, "usage", []string{"--agent", "hal", "console"}},
 		{"runtime", map[Key]string{Runtime: "k3s"}, nil, nil, nil, "usage", []string{"--runtime", "k3s"}},
+		{"console elsewhere", map[Key]string{Runtime: "external"}, nil, nil, nil, "usage", []string{"console", "embedded only"}},
+		{"another runtime", map[Key]string{Runtime: "openshell"}, nil, nil, recordedDocument(), "runtime-changed", []string{"embedded"}},
+		{"plaintext of embedded", map[Key]string{GatewayTLS: "plaintext"}, nil, nil, nil, "usage", []string{"openshell", "embedded"}},
 		{"driver", nil, nil, map[string]string{"CREEL_DRIVER": "docker"}, nil, "usage", []string{"CREEL_DRIVER", "docker"}},
 		{"name", map[Key]string{Name: "Upper"}, nil, nil, nil, "name-invalid", []string{"--name", "Upper"}},
 		{"name of a variable", nil, nil, map[string]string{"NEMOCLAW_SANDBOX_NAME": "status"}, nil, "name-invalid", []string{"NEMOCLAW_SANDBOX_NAME", "status"}},

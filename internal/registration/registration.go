@@ -19,6 +19,8 @@ import (
 type Endpoint struct {
 	Host string // a name or address that the gateway's certificate covers; 127.0.0.1 when empty
 	Port int
+	// Plaintext: the gateway serves without TLS, and clients send no certificate.
+	Plaintext bool
 }
 
 // URL is the endpoint as OpenShell clients write it.
@@ -27,7 +29,11 @@ func (e Endpoint) URL() string {
 	if host == "" {
 		host = "127.0.0.1"
 	}
-	return "https://" + net.JoinHostPort(host, strconv.Itoa(e.Port))
+	scheme := "https://"
+	if e.Plaintext {
+		scheme = "http://"
+	}
+	return scheme + net.JoinHostPort(host, strconv.Itoa(e.Port))
 }
 
 // Credentials is what a client needs to open the gateway, in PEM.
@@ -65,7 +71,11 @@ func names() []string {
 
 // contents maps each name to what it should hold.
 func contents(g state.Gateway, e Endpoint, c Credentials) (map[string][]byte, error) {
-	m, err := json.MarshalIndent(metadata{Name: g.Name, GatewayEndpoint: e.URL(), GatewayPort: e.Port, AuthMode: "mtls"}, "", "  ")
+	auth := MTLS
+	if e.Plaintext {
+		auth = Plaintext
+	}
+	m, err := json.MarshalIndent(metadata{Name: g.Name, GatewayEndpoint: e.URL(), GatewayPort: e.Port, AuthMode: string(auth)}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("encode registration: %w", err)
 	}

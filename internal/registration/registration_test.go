@@ -466,7 +466,8 @@ func TestIncompleteInputIsRefused(t *testing.T) {
 
 func TestURL(t *testing.T) {
 	for want, e := range map[string]Endpoint{
-		"https://127.0.0.1:1": {Port: 1}, "https://[::1]:2": {"::1", 2}, "https://localhost:3": {"localhost", 3},
+		"https://127.0.0.1:1": {Port: 1}, "https://[::1]:2": {Host: "::1", Port: 2}, "https://localhost:3": {Host: "localhost", Port: 3},
+		"http://127.0.0.1:4": {Port: 4, Plaintext: true},
 	} {
 		if got := e.URL(); got != want {
 			t.Errorf("%+v: %s, want %s", e, got, want)

@@ -52,6 +52,12 @@ const (
 	ActiveGatewayFile = "active_gateway"    // openshell/
 	MetadataFile      = "metadata.json"     // openshell/gateways/NAME/
 	MTLSDir           = "mtls"              // openshell/gateways/NAME/
+	EdgeTokenFile     = "edge_token"        // openshell/gateways/NAME/, never written
+	OIDCTokenFile     = "oidc_token.json"   // openshell/gateways/NAME/, never written
+	ProcessFile       = "openshell.json"    // the marker of a host openshell-gateway process
+	ProcessIDFile     = "openshell.pid"     // its pid, for people and tools; never believed
+	ProcessLogFile    = "openshell.log"     // its standard output and error
+	ProcessDatabase   = "openshell.db"      // its store; Creel never opens it
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

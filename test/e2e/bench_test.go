@@ -4,8 +4,10 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 
+	"creel/internal/host"
 	"creel/test/openaitest"
 )
 
@@ -83,4 +85,44 @@ func resident(b *testing.B, pid int) float64 {
 	}
 	b.Fatal("no VmRSS")
 	return 0
+}
+
+// What a user waits for who asks how a gateway is, whoever wrote it.
+func BenchmarkGatewayStatus(b *testing.B) {
+	b.Run("embedded", func(b *testing.B) {
+		h := newHome(b)
+		h.must(0, "gateway", "secrets", "repair")
+		h.must(0, "gateway", "start")
+		for b.Loop() {
+			h.must(0, "gateway", "status")
+		}
+	})
+	b.Run("openshell", func(b *testing.B) {
+		h := newGatewayHome(b, "", "version=0.0.88")
+		h.must(0, "gateway", "start")
+		for b.Loop() {
+			h.must(0, "gateway", "status")
+		}
+	})
+	// From the end of the gateway's process to the answer that it is dead.
+	b.Run("dead", func(b *testing.B) {
+		h := newGatewayHome(b, "", "version=0.0.88")
+		for b.Loop() {
+			b.StopTimer()
+			h.must(0, "gateway", "start")
+			s, _ := h.status()
+			end(b, s.PID)
+			b.StartTimer()
+			h.must(1, "gateway", "status")
+		}
+	})
+}
+
+// end kills a process and returns when it has ended.
+func end(t testing.TB, pid int) {
+	t.Helper()
+	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "ended", func() bool { p, err := host.Lookup(pid); return err != nil || p.Gone() })
 }

@@ -112,6 +112,8 @@ func TestE2E(t *testing.T) {
 	t.Run("gateway-bootstrap-secret-repair-container", testSecretRepairContainer)
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
+	t.Run("gateway-health-honest", testHealthHonest)
+	t.Run("gateway-external", testExternal)
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)

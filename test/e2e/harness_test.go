@@ -23,6 +23,9 @@ import (
 // itself after a given journal entry.
 var creel, killer string
 
+// fakeGateway is a gateway of OpenShell that misbehaves on demand.
+var fakeGateway string
+
 func TestMain(m *testing.M) {
 	if program := os.Getenv(withoutLandlock); program != "" {
 		os.Exit(runWithoutLandlock(program))
@@ -50,8 +53,8 @@ func build(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	creel, killer = filepath.Join(dir, "creel"), filepath.Join(dir, "killer")
-	for target, source := range map[string]string{creel: "creel/cmd/creel", killer: "creel/test/e2e/killer"} {
+	creel, killer, fakeGateway = filepath.Join(dir, "creel"), filepath.Join(dir, "killer"), filepath.Join(dir, "fakegateway")
+	for target, source := range map[string]string{creel: "creel/cmd/creel", killer: "creel/test/e2e/killer", fakeGateway: "creel/test/fakegateway"} {
 		out, err := exec.Command("go", "build", "-o", target, source).CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)

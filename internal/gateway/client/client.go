@@ -36,6 +36,7 @@ type client struct {
 var (
 	_ gateway.Client  = (*client)(nil)
 	_ gateway.Updater = (*client)(nil)
+	_ gateway.Client  = (*foreign)(nil)
 )
 
 // Dial returns a client of the gateway at endpoint. It connects with the first
@@ -43,25 +44,33 @@ var (
 // call to a gateway that does not answer fails at once, it does not wait for one.
 // ctx is not kept.
 func Dial(_ context.Context, endpoint gateway.Endpoint, tlsConfig *tls.Config) (gateway.Client, error) {
-	if endpoint.Host == "" || endpoint.Port < 1 || endpoint.Port > 65535 {
-		return nil, fmt.Errorf("dial gateway: endpoint %s:%d is not known", endpoint.Host, endpoint.Port)
-	}
 	if tlsConfig == nil {
 		return nil, fmt.Errorf("dial gateway: no client certificate")
 	}
+	c, err := dial(endpoint, credentials.NewTLS(tlsConfig))
+	if err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+func dial(endpoint gateway.Endpoint, transport credentials.TransportCredentials, more ...grpc.DialOption) (*client, error) {
+	if endpoint.Host == "" || endpoint.Port < 1 || endpoint.Port > 65535 {
+		return nil, fmt.Errorf("dial gateway: endpoint %s:%d is not known", endpoint.Host, endpoint.Port)
+	}
 	address := net.JoinHostPort(endpoint.Host, strconv.Itoa(endpoint.Port))
-	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(credentials.NewTLS(tlsConfig)),
-		// The gateway is on this machine: no proxy, no service configuration from DNS.
+	options := append([]grpc.DialOption{grpc.WithTransportCredentials(transport),
+		// What was named is dialled: no proxy, no service configuration from DNS.
 		grpc.WithNoProxy(), grpc.WithDisableServiceConfig(),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)),
 		grpc.WithConnectParams(grpc.ConnectParams{MinConnectTimeout: budget.Of(budget.Probe),
-			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}}))
+			Backoff: backoff.Config{BaseDelay: 50 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: time.Second}})}, more...)
+	conn, err := grpc.NewClient("passthrough:///"+address, options...)
 	if err != nil {
 		return nil, fmt.Errorf("dial gateway: %w", err)
 	}
-	c := &client{conn: conn, openshell: openshellv1.NewOpenShellClient(conn), inference: inferencev1.NewInferenceClient(conn),
-		creel: creelv1.NewCreelClient(conn), endpoint: address}
-	return c, nil
+	return &client{conn: conn, openshell: openshellv1.NewOpenShellClient(conn), inference: inferencev1.NewInferenceClient(conn),
+		creel: creelv1.NewCreelClient(conn), endpoint: address}, nil
 }
 
 // Close ends the connection.

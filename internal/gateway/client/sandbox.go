@@ -103,6 +103,23 @@ func (c *client) get(ctx context.Context, operation, name string) (*openshellv1.
 // sandbox-ready. A phase of error ends it without an error: the inspection says
 // why.
 func (c *client) WaitSandbox(ctx context.Context, name string, report gateway.Progress) (gateway.Inspection, error) {
+	last, err := c.await(ctx, name, report)
+	if err != nil {
+		return last, err
+	}
+	full, err := c.Inspect(ctx, false, name)
+	switch {
+	case err != nil:
+		return last, err
+	case len(full) == 0:
+		return last, fmt.Errorf("wait for sandbox %s: it was deleted: %w", name, gateway.ErrNotFound)
+	}
+	return full[0], nil
+}
+
+// await follows a sandbox until it is ready or in a phase that it does not leave
+// by itself.
+func (c *client) await(ctx context.Context, name string, report gateway.Progress) (gateway.Inspection, error) {
 	operation := "wait for sandbox " + name
 	s, err := c.get(ctx, operation, name)
 	if err != nil {
@@ -111,7 +128,7 @@ func (c *client) WaitSandbox(ctx context.Context, name string, report gateway.Pr
 	last := shown(s)
 	ctx, cancel := budget.Context(ctx, budget.SandboxReady, operation+" to be ready")
 	defer cancel()
-	_, err = c.follow(ctx, operation, s.GetMetadata().GetId(), report, func(i gateway.Inspection) bool {
+	there, err := c.follow(ctx, operation, s.GetMetadata().GetId(), report, func(i gateway.Inspection) bool {
 		last = i
 		switch i.Phase {
 		case sandbox.Ready, sandbox.Error, sandbox.Stopped, sandbox.Deleting:
@@ -122,14 +139,13 @@ func (c *client) WaitSandbox(ctx context.Context, name string, report gateway.Pr
 	if err != nil {
 		return last, fmt.Errorf("%w (it is %s: %s)", err, last.Phase, last.Message)
 	}
-	full, err := c.Inspect(ctx, false, name)
-	switch {
-	case err != nil:
-		return last, err
-	case len(full) == 0:
-		return last, fmt.Errorf("%s: it was deleted: %w", operation, gateway.ErrNotFound)
+	if !there { // the stream ended: it was deleted, or the gateway is ending
+		if s, err = c.get(ctx, operation, name); err != nil {
+			return last, err
+		}
+		last = shown(s)
 	}
-	return full[0], nil
+	return last, nil
 }
 
 // follow watches a sandbox until done says so (true) or it is gone (false).

@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 
 	"creel/internal/advisory"
@@ -16,6 +17,7 @@ import (
 	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
 	"creel/internal/gateway/client"
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
@@ -64,6 +66,17 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 	}
 	e, _ := readEndpoint(r.cfg.Gateway)
 	return e.domain()
+}
+
+// Logs writes the last lines of the daemon's log, over its rotated files. With
+// follow it goes on until ctx ends, over every later rotation; the end of ctx is
+// no error.
+func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
+	err := launch.ReadLog(ctx, w, r.cfg.Gateway.Log(), lines, follow)
+	if errors.Is(err, os.ErrNotExist) {
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+	}
+	return err
 }
 
 // Dial connects with the client certificate.

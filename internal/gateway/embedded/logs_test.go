@@ -238,40 +238,6 @@ func TestRotationThatFails(t *testing.T) {
 	}
 }
 
-func TestDiagnose(t *testing.T) {
-	for _, c := range []struct{ line, want string }{
-		{"creel: /lib/libc.so.6: version `GLIBC_2.39' not found", "gateway-glibc"},
-		{"creel: error while loading shared libraries: libfoo.so.1", "gateway-library-missing"},
-		{"listen tcp 127.0.0.1:1: bind: address already in use", "port-in-use"},
-		{"write gateway.db: no space left on device", "disk-full"},
-		{"open gateway.db: read-only file system", "disk-read-only"},
-		{"fork/exec creel: exec format error", "gateway-executable-broken"},
-		{"open /x: permission denied", "state-permission"},
-		{"panic: runtime error", "gateway-crashed"},
-		{"level=INFO msg=\"recovered from panic: x\"", "gateway-start-failed"},
-		{"", "gateway-start-failed"},
-	} {
-		got := diagnose([]string{"gateway starts", c.line})
-		if got != c.want {
-			t.Errorf("diagnose(%q) = %s, want %s", c.line, got, c.want)
-		}
-		if _, known := advisory.Lookup(got); !known {
-			t.Errorf("advisory %s is not in the registry", got)
-		}
-	}
-}
-
-func TestLastLines(t *testing.T) {
-	var content string
-	for i := range 30 {
-		content += fmt.Sprintf("line %d  \r\n \n", i)
-	}
-	got := lastLines(content+strings.Repeat("x", 1000)+"\xff", failureLines)
-	if len(got) != failureLines || got[0] != "line 11" || len([]rune(got[failureLines-1])) != 501 {
-		t.Errorf("lastLines = %d lines, first %q, last %.20q", len(got), got[0], got[len(got)-1])
-	}
-}
-
 func TestScrubbedEnvironment(t *testing.T) {
 	env := map[string]string{"PATH": "/bin", "HOME": "/h", "CREEL_HOME": "relative", "XDG_STATE_HOME": "/s", "CREEL_BUDGET_PROBE": "1s",
 		"OPENAI_API_KEY": "sk", "NVIDIA_API_KEY": "nvapi", "LD_PRELOAD": "x", "NOTIFY_SOCKET": "/n", "CREEL_HANDSHAKE": "3,4"}

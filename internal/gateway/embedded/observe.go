@@ -136,7 +136,7 @@ func (r *Runtime) askEndpoint(ctx context.Context, c *evidence.Chain, m marker, 
 	}
 	return evidence.Ask(ctx, c, evidence.Target{
 		Endpoint:   m.Endpoint.domain(),
-		TLS:        material.ClientConfig(bundle.LocalName),
+		Access:     gateway.Access{TLS: material.ClientConfig(bundle.LocalName)},
 		InstanceID: m.InstanceID,
 		Holder: func() string {
 			if u, ok := host.PortHolder(m.Endpoint.Port); ok && u.PID != p.PID {

@@ -1,20 +1,20 @@
 package embedded
 
 import (
-	"fmt"
 	"os"
 	"sync"
 
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
 // The daemon's log: the current file and the rotated ones before it.
 const (
-	logBytes = 10 << 20 // a file that reaches this is rotated
-	logFiles = 3        // gateway.log, gateway.log.1, gateway.log.2
+	logBytes = launch.LogBytes
+	logFiles = launch.LogFiles
 )
 
-func rotated(path string, n int) string { return fmt.Sprintf("%s.%d", path, n) }
+func rotated(path string, n int) string { return launch.Rotated(path, n) }
 
 // rotatingLog is an append-only file that is renamed when it is full. A record
 // is never split over two files.

@@ -14,6 +14,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -100,15 +101,12 @@ func pause(ctx context.Context, exited <-chan struct{}) error {
 	}
 }
 
-// child is a launched daemon that is waited for from its first instant.
+// child is a launched daemon with the pipe on which it answers.
 type child struct {
-	cmd    *exec.Cmd
-	exited chan struct{}
+	*launch.Child
 	// answered yields the handshake's line, or the error of reading it.
 	answered chan lineRead
 	nonce    string
-	log      string
-	offset   int64 // of the log, when it was launched
 }
 
 type lineRead struct {
@@ -139,30 +137,30 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	if err != nil {
 		return host.Explain(fmt.Errorf("start %s: %w", self, err), self)
 	}
-	report(fmt.Sprintf("waiting for the gateway (pid %d)", c.cmd.Process.Pid))
+	report(fmt.Sprintf("waiting for the gateway (pid %d)", c.PID()))
 
 	var a answer
 	select {
 	case read := <-c.answered:
 		if a, err = read.answer, read.err; err == nil {
-			err = a.check(c.nonce, c.cmd.Process.Pid)
+			err = a.check(c.nonce, c.PID())
 		}
 		if err != nil {
-			return r.failed(c, a, nil, fmt.Errorf("its answer is not usable: %w", err))
+			return c.failed(a, nil, fmt.Errorf("its answer is not usable: %w", err))
 		}
-	case <-c.exited:
-		return r.failed(c, c.lastAnswer(ctx), nil, nil)
+	case <-c.Exited():
+		return c.failed(c.lastAnswer(ctx), nil, nil)
 	case <-ctx.Done():
-		return r.failed(c, a, nil, context.Cause(ctx))
+		return c.failed(a, nil, context.Cause(ctx))
 	}
 	if a.Error != "" {
-		return r.failed(c, a, nil, nil)
+		return c.failed(a, nil, nil)
 	}
 	report(fmt.Sprintf("asking the gateway at %s:%d", a.Endpoint.Host, a.Endpoint.Port))
 	var last gateway.Observation
 	for {
 		o := r.Observe(ctx)
-		if last.Evidence == nil || !over(ctx) {
+		if last.Evidence == nil || !launch.Over(ctx) {
 			last = o // not one that was cut short, if there is another
 		}
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
@@ -171,20 +169,13 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 			_, _ = Prune(g.Roots, self)
 			return nil
 		}
-		switch err := pause(ctx, c.exited); {
+		switch err := pause(ctx, c.Exited()); {
 		case errors.Is(err, errExited):
-			return r.failed(c, answer{}, last.Evidence, nil)
+			return c.failed(answer{}, last.Evidence, nil)
 		case err != nil:
-			return r.failed(c, answer{}, last.Evidence, err)
+			return c.failed(answer{}, last.Evidence, err)
 		}
 	}
-}
-
-// over reports that a context has ended, or is about to: what asks over a network
-// looks at the deadline itself and may be faster than the context's timer.
-func over(ctx context.Context) bool {
-	deadline, ok := ctx.Deadline()
-	return ctx.Err() != nil || ok && !time.Now().Before(deadline)
 }
 
 // spawn starts the daemon in a session of its own with nothing of ours but the
@@ -192,15 +183,6 @@ func over(ctx context.Context) bool {
 func (r *Runtime) spawn(self string) (_ *child, err error) {
 	g := r.cfg.Gateway
 	if err := state.MkdirAll(g.Dir()); err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(g.Log(), os.O_WRONLY|os.O_APPEND|os.O_CREATE, state.FileMode)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	fi, err := log.Stat()
-	if err != nil {
 		return nil, err
 	}
 	downRead, downWrite, err := os.Pipe()
@@ -215,21 +197,14 @@ func (r *Runtime) spawn(self string) (_ *child, err error) {
 	}
 	defer upWrite.Close()
 
-	c := &child{exited: make(chan struct{}), answered: make(chan lineRead, 1), nonce: rand.Text(), log: g.Log(), offset: fi.Size()}
-	c.cmd = exec.Command(self, "gateway", "serve", "--gateway", g.Name)
-	c.cmd.Dir = "/" // keeps no directory of the user's busy
-	c.cmd.Env = append(scrubbed(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
-	c.cmd.Stdout, c.cmd.Stderr = log, log
-	c.cmd.ExtraFiles = []*os.File{downRead, upWrite}
-	c.cmd.SysProcAttr = ownSession()
-	if err := c.cmd.Start(); err != nil {
+	c := &child{answered: make(chan lineRead, 1), nonce: rand.Text()}
+	cmd := exec.Command(self, "gateway", "serve", "--gateway", g.Name)
+	cmd.Env = append(scrubbed(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
+	cmd.ExtraFiles = []*os.File{downRead, upWrite}
+	if c.Child, err = launch.Start(cmd, g.Log()); err != nil {
 		_ = upRead.Close()
 		return nil, err
 	}
-	go func() {
-		_ = c.cmd.Wait() // how it ended is in ProcessState
-		close(c.exited)
-	}()
 	go func() {
 		defer upRead.Close()
 		var read lineRead
@@ -237,7 +212,7 @@ func (r *Runtime) spawn(self string) (_ *child, err error) {
 		if errors.Is(read.err, io.EOF) {
 			// Closed without a word: its end is the better news, and comes.
 			select {
-			case <-c.exited:
+			case <-c.Exited():
 				return
 			case <-time.After(budget.Of(budget.Probe)):
 			}
@@ -256,7 +231,7 @@ func (c *child) lastAnswer(ctx context.Context) answer {
 	defer t.Stop()
 	select {
 	case read := <-c.answered:
-		if read.err == nil && read.answer.check(c.nonce, c.cmd.Process.Pid) == nil {
+		if read.err == nil && read.answer.check(c.nonce, c.PID()) == nil {
 			return read.answer
 		}
 	case <-t.C:
@@ -267,71 +242,6 @@ func (c *child) lastAnswer(ctx context.Context) answer {
 
 // failed ends what is left of the child and reports. why is nil when the child
 // ended by itself or said why it will.
-func (r *Runtime) failed(c *child, a answer, asked []health.Evidence, why error) error {
-	f := &StartFailure{LogPath: c.log, Evidence: asked, Said: a.Error, Cause: why}
-	gone := c.end(a.Error != "")
-	switch {
-	case why != nil:
-		f.Ended = why.Error()
-	default:
-		f.Ended = ended(c.cmd.ProcessState)
-	}
-	if !gone {
-		f.Ended += fmt.Sprintf("; pid %d could not be ended", c.cmd.Process.Pid)
-	}
-	f.Log = lastLines(readFrom(c.log, c.offset), failureLines)
-	id := a.Advisory
-	if _, known := advisory.Lookup(id); !known {
-		id = diagnose(f.Log)
-	}
-	var expired *budget.Expired
-	if errors.As(why, &expired) && id == "gateway-start-failed" {
-		id = "gateway-start-timeout"
-	}
-	return advisory.New(id, "gateway failed to start", f)
-}
-
-// end makes sure that the child has ended: it is asked, then killed. A child
-// that says that it gives up is first left to end by itself.
-func (c *child) end(leaving bool) bool {
-	wait := func() bool {
-		t := time.NewTimer(budget.Of(budget.Lock))
-		defer t.Stop()
-		select {
-		case <-c.exited:
-			return true
-		case <-t.C:
-			return false
-		}
-	}
-	if leaving && wait() {
-		return true
-	}
-	// Signalling our own unreaped child cannot hit another process.
-	_ = c.cmd.Process.Signal(terminate)
-	if wait() {
-		return true
-	}
-	_ = c.cmd.Process.Kill()
-	return wait()
-}
-
-// readFrom is what was written to the log since offset, at most its last part;
-// a log that became shorter was rotated and is read whole.
-func readFrom(path string, offset int64) string {
-	const most = 256 << 10
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	fi, err := f.Stat()
-	if err != nil {
-		return ""
-	}
-	if fi.Size() < offset {
-		offset = 0
-	}
-	b, _ := io.ReadAll(io.NewSectionReader(f, max(offset, fi.Size()-most), most))
-	return string(b)
+func (c *child) failed(a answer, asked []health.Evidence, why error) error {
+	return c.Failed(a.Error, a.Advisory, asked, why)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 )
 
@@ -130,7 +131,7 @@ func TestStartFailures(t *testing.T) {
 func TestStartFailureIsRedacted(t *testing.T) {
 	w := newWorld(t, "secret-then-exit")
 	err := w.r.Start(context.Background(), nil)
-	var f *StartFailure
+	var f *launch.StartFailure
 	if !errors.As(err, &f) {
 		t.Fatalf("Start = %v", err)
 	}

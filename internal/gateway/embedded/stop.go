@@ -9,6 +9,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/host"
 	"creel/internal/state"
 )
@@ -29,26 +30,26 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 		report("gateway " + g.Name + " is not running")
 		return host.Explain(state.RemoveIfExists(g.Marker()), g.Marker())
 	}
-	p, err := openProcess(pid, start)
+	p, err := launch.OpenProcess(pid, start)
 	if errors.Is(err, host.ErrNoProcess) {
 		return r.gone(ctx) // ended since we looked
 	}
 	if err != nil {
 		return fmt.Errorf("stop gateway %s: %w", g.Name, err)
 	}
-	defer p.close()
+	defer p.Close()
 	report(fmt.Sprintf("stopping gateway %s (pid %d)", g.Name, pid))
-	if err := p.signal(terminate); err != nil {
+	if err := p.Signal(launch.Terminate); err != nil {
 		return fmt.Errorf("stop gateway %s: %w", g.Name, err)
 	}
-	err = p.wait(ctx, budget.GatewayStop)
+	err = p.Wait(ctx, budget.GatewayStop)
 	var expired *budget.Expired
 	if errors.As(err, &expired) {
 		report(fmt.Sprintf("gateway %s does not end within %s, killing pid %d", g.Name, expired.Limit, pid))
-		if err := p.signal(kill); err != nil {
+		if err := p.Signal(launch.Kill); err != nil {
 			return fmt.Errorf("kill gateway %s: %w", g.Name, err)
 		}
-		err = p.wait(ctx, budget.Operation)
+		err = p.Wait(ctx, budget.Operation)
 	}
 	if err != nil {
 		return advisory.New("gateway-stop-failed", fmt.Sprintf("gateway %s (pid %d) did not end", g.Name, pid), err)

@@ -1,18 +1,20 @@
-// Package evidence asks a gateway's endpoint the chain of questions whose
-// answers together mean "healthy": TCP, TLS with the pinned CA and our client
-// certificate, the refusal of a caller without certificate, Health, identity.
-// It knows nothing of how a gateway is run, never mutates, and calls nothing
-// healthy that it could not ask.
+// Package evidence asks a gateway the chain of questions whose answers together
+// mean "healthy": its process, TCP, TLS with the pinned CA and our client
+// certificate, the refusal of a caller without certificate, HTTP readiness, Health,
+// identity. Which of them a gateway is asked, its runtime says. It knows nothing of
+// how a gateway is run, never mutates, and calls nothing healthy that it could not
+// ask.
 package evidence
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"net"
+	"slices"
 	"strconv"
 	"time"
+
+	"google.golang.org/grpc"
 
 	"creel/internal/budget"
 	"creel/internal/gateway"
@@ -25,6 +27,7 @@ const (
 	TCP      = "tcp"
 	TLS      = "tls"
 	Refusal  = "no client certificate"
+	HTTP     = "http readiness"
 	Health   = "health"
 	Identity = "identity"
 )
@@ -52,6 +55,13 @@ func (c *Chain) Break(link, probe string, v health.Verdict, reason, message stri
 	}
 }
 
+// Override records that a link which seemed to hold does not: it decides over what
+// broke after it.
+func (c *Chain) Override(link, probe string, v health.Verdict, reason, message string) {
+	c.Evidence = append(c.Evidence, health.Evidence{Probe: probe, Answer: message, Verdict: v})
+	c.broken, c.Verdict, c.Reason, c.Message = link, v, reason, message
+}
+
 // Broken reports whether a link broke.
 func (c *Chain) Broken() bool { return c.broken != "" }
 
@@ -72,12 +82,44 @@ func (c *Chain) Conclude() {
 // Target is what to ask.
 type Target struct {
 	Endpoint gateway.Endpoint
-	// TLS pins the CA and carries the client certificate.
-	TLS *tls.Config
-	// InstanceID, if not empty, is who must answer.
+	// Access is how a caller gets in. Without TLS the gateway is asked in plaintext
+	// (h2c).
+	Access gateway.Access
+	// InstanceID, if not empty, is who must answer. Only gateways of Creel have one.
 	InstanceID string
+	// Identify is asked in place of Creel's own identity call for a gateway that we
+	// did not write: it is given the version that Health told and says who that was.
+	// Such a gateway judges strangers call by call, so Refusal is not asked.
+	Identify func(version string) (gateway.Identity, Finding)
+	// ReadyPath, if not empty, is asked with HTTP GET: 200 and 401 are alive. No
+	// gateway process answers it (0.0.37 and later say 404), only what is in front of
+	// one in a cluster.
+	ReadyPath string
 	// Holder names who listens on the endpoint's port, "" if it cannot be seen.
 	Holder func() string
+}
+
+// Finding is what was found out about one link. For a link that held Message is
+// the answer.
+type Finding struct {
+	Verdict health.Verdict
+	Reason  string // advisory id when not OK
+	Message string
+}
+
+// Links are those that Ask asks of the target, in order.
+func (t Target) Links() []string {
+	links := []string{TCP}
+	if t.Access.TLS != nil {
+		links = append(links, TLS)
+		if t.Identify == nil {
+			links = append(links, Refusal)
+		}
+	}
+	if t.ReadyPath != "" {
+		links = append(links, HTTP)
+	}
+	return append(links, Health, Identity)
 }
 
 // Ask adds the links from TCP to identity to the chain and returns the identity
@@ -94,24 +136,18 @@ func Ask(caller context.Context, c *Chain, t Target) gateway.Identity {
 		}}
 	ctx, cancel := budget.Context(caller, budget.Probe, "ask the gateway")
 	defer cancel()
-
-	raw, ok := a.dial(ctx)
-	if !ok {
-		c.Skip(TLS, Refusal, Health, Identity)
-		return gateway.Identity{}
+	defer a.close()
+	steps := map[string]func(context.Context){TCP: a.dial, TLS: a.handshake, Refusal: a.refusal, HTTP: a.ready,
+		Health: a.health, Identity: a.identity}
+	links := t.Links()
+	for i, link := range links {
+		steps[link](ctx)
+		if c.Broken() {
+			c.Skip(links[i+1:]...)
+			return gateway.Identity{}
+		}
 	}
-	defer raw.Close()
-	defer endWith(ctx, raw)()
-	secure, ok := a.handshake(ctx, raw)
-	if !ok {
-		c.Skip(Refusal, Health, Identity)
-		return gateway.Identity{}
-	}
-	if !a.refusal(ctx) {
-		c.Skip(Health, Identity)
-		return gateway.Identity{}
-	}
-	return a.application(ctx, secure)
+	return a.who
 }
 
 // asker asks one target.
@@ -120,6 +156,26 @@ type asker struct {
 	target   Target
 	addr     string
 	cutShort func() error // why the caller's context has ended, nil while it has not
+
+	conn    net.Conn         // what the links so far have made
+	calls   *grpc.ClientConn // over conn, from Health on
+	closers []func()
+	version string // what Health told
+	who     gateway.Identity
+}
+
+// close gives back what the links have made, the last first.
+func (a *asker) close() {
+	for _, f := range slices.Backward(a.closers) {
+		f()
+	}
+}
+
+// keep closes conn with the asker, and makes its reads and writes end with ctx.
+func (a *asker) keep(ctx context.Context, conn net.Conn) {
+	stop := endWith(ctx, conn)
+	a.closers = append(a.closers, func() { stop(); _ = conn.Close() })
+	a.conn = conn
 }
 
 // hang breaks the chain at a link that did not answer in time. If it was the
@@ -137,8 +193,8 @@ func endWith(ctx context.Context, conn net.Conn) (stop func() bool) {
 	return context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 }
 
-func (a *asker) dial(ctx context.Context) (net.Conn, bool) {
-	ctx, cancel := budget.Context(ctx, budget.TCP, "connect to "+a.addr)
+func (a *asker) dial(whole context.Context) {
+	ctx, cancel := budget.Context(whole, budget.TCP, "connect to "+a.addr)
 	defer cancel()
 	probe, start := "tcp "+a.addr, time.Now()
 	conn, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.addr)
@@ -146,7 +202,7 @@ func (a *asker) dial(ctx context.Context) (net.Conn, bool) {
 	switch {
 	case err == nil:
 		a.chain.Hold(probe, "connected", took)
-		return conn, true
+		a.keep(whole, conn)
 	case timedOut(ctx, err):
 		a.hang(TCP, probe, "no connection to "+a.addr+" came about in time", took)
 	default:
@@ -156,137 +212,6 @@ func (a *asker) dial(ctx context.Context) (net.Conn, bool) {
 		}
 		a.chain.Break(TCP, probe, health.Failed, "gateway-unreachable", "nothing answers at "+a.addr+": "+err.Error(), took)
 	}
-	return nil, false
-}
-
-// handshake also waits for the server's first words: in TLS 1.3 only they, or an
-// alert in their place, say what it thinks of our certificate.
-func (a *asker) handshake(ctx context.Context, raw net.Conn) (net.Conn, bool) {
-	probe, start := "tls "+a.addr, time.Now()
-	cfg := a.target.TLS.Clone()
-	cfg.NextProtos = []string{"h2"}
-	conn := tls.Client(raw, cfg)
-	err := conn.HandshakeContext(ctx)
-	var greeting []byte
-	if err == nil {
-		greeting, err = firstWords(conn)
-	}
-	took := time.Since(start)
-	switch {
-	case err == nil:
-		a.chain.Hold(probe, tls.VersionName(conn.ConnectionState().Version)+", certificate verified by the pinned CA", took)
-		return &greeted{Conn: conn, greeting: greeting}, true
-	case timedOut(ctx, err):
-		a.hang(TLS, probe, "the listener at "+a.addr+" accepts connections and never answers", took)
-		return nil, false
-	}
-	reason, message := judgeHandshake(err)
-	if reason == "gateway-foreign-listener" && a.target.Holder != nil {
-		if who := a.target.Holder(); who != "" {
-			message += "; the port is held by " + who
-		}
-	}
-	a.chain.Break(TLS, probe, health.Failed, reason, message, took)
-	return nil, false
-}
-
-// greetingTime is how long a server's first words are waited for. One that lets
-// the client speak first is none the worse: it is asked Health next.
-const greetingTime = 250 * time.Millisecond
-
-// firstWords reads what the server says unasked; nothing is no error.
-func firstWords(conn net.Conn) ([]byte, error) {
-	if err := conn.SetReadDeadline(time.Now().Add(greetingTime)); err != nil {
-		return nil, err
-	}
-	b := make([]byte, 1024)
-	n, err := conn.Read(b)
-	var timeout net.Error
-	if errors.As(err, &timeout) && timeout.Timeout() {
-		err = nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	return b[:n], conn.SetReadDeadline(time.Time{})
-}
-
-// greeted is a connection whose first words were read already.
-type greeted struct {
-	net.Conn
-	greeting []byte
-}
-
-// Read yields the greeting first.
-func (g *greeted) Read(b []byte) (int, error) {
-	if len(g.greeting) == 0 {
-		return g.Conn.Read(b)
-	}
-	n := copy(b, g.greeting)
-	g.greeting = g.greeting[n:]
-	return n, nil
-}
-
-// judgeHandshake says what a failed handshake means. A listener that speaks no
-// TLS, or whose certificate another authority signed, is not our gateway.
-func judgeHandshake(err error) (reason, message string) {
-	var verify *tls.CertificateVerificationError
-	var header tls.RecordHeaderError
-	var op *net.OpError
-	switch {
-	case errors.As(err, &op) && op.Op == "remote error": // how crypto/tls reports an alert
-		return "gateway-certificate-refused", "the gateway refuses our client certificate: " + op.Err.Error()
-	case errors.As(err, &verify):
-		if isExpired(verify.Err) {
-			return "gateway-certificate-invalid", "the gateway's certificate is not valid now: " + verify.Err.Error()
-		}
-		return "gateway-foreign-listener", "whoever listens there has a certificate that our CA did not sign: " + verify.Err.Error()
-	case errors.As(err, &header):
-		return "gateway-foreign-listener", "whoever listens there does not speak TLS"
-	}
-	return "gateway-tls-failed", "TLS did not come about: " + err.Error()
-}
-
-func isExpired(err error) bool {
-	var invalid x509.CertificateInvalidError
-	return errors.As(err, &invalid) && invalid.Reason == x509.Expired
-}
-
-// refusal proves that a caller without client certificate gets nothing. In TLS
-// 1.3 the client's side of the handshake ends before the server has judged the
-// client, so the refusal arrives as the answer to the first read.
-func (a *asker) refusal(ctx context.Context) bool {
-	probe, start := "tls "+a.addr+" without client certificate", time.Now()
-	stranger := a.target.TLS.Clone()
-	stranger.Certificates, stranger.GetClientCertificate = nil, nil
-	stranger.NextProtos = []string{"h2"}
-	raw, err := (&net.Dialer{}).DialContext(ctx, "tcp", a.addr)
-	if err != nil && timedOut(ctx, err) {
-		a.hang(Refusal, probe, "no second connection to "+a.addr+" came about in time", time.Since(start))
-		return false
-	}
-	if err != nil {
-		a.chain.Break(Refusal, probe, health.Unknown, "gateway-unreachable", "the question could not be asked: "+err.Error(), time.Since(start))
-		return false
-	}
-	defer raw.Close()
-	defer endWith(ctx, raw)()
-	conn := tls.Client(raw, stranger)
-	err = conn.HandshakeContext(ctx)
-	if err == nil {
-		_, err = conn.Read(make([]byte, 1))
-	}
-	took := time.Since(start)
-	switch {
-	case err == nil:
-		a.chain.Break(Refusal, probe, health.Failed, "gateway-open", "a caller without client certificate was let in", took)
-		return false
-	case timedOut(ctx, err):
-		a.hang(Refusal, probe, "a caller without client certificate was neither refused nor answered", took)
-		return false
-	}
-	a.chain.Hold(probe, "refused: "+err.Error(), took)
-	return true
 }
 
 // timedOut reports whether err is the end of the time allowed.

@@ -103,7 +103,7 @@ func TestAsk(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var chain Chain
-			id := Ask(t.Context(), &chain, Target{Endpoint: serve(t, c.server, c.api), TLS: c.client.ClientConfig(bundle.LocalName), InstanceID: "instance"})
+			id := Ask(t.Context(), &chain, Target{Endpoint: serve(t, c.server, c.api), Access: gateway.Access{TLS: c.client.ClientConfig(bundle.LocalName)}, InstanceID: "instance"})
 			chain.Conclude()
 			if chain.Verdict != c.verdict || chain.Reason != c.reason || !strings.Contains(chain.Message, c.message) {
 				t.Fatalf("%v %s: %s", chain.Verdict, chain.Reason, chain.Message)
@@ -140,13 +140,13 @@ func TestAskCutShort(t *testing.T) {
 	ctx, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, why)
 	defer cancel()
 	var chain Chain
-	Ask(ctx, &chain, Target{Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}, TLS: m.ClientConfig(bundle.LocalName)})
+	Ask(ctx, &chain, Target{Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}, Access: gateway.Access{TLS: m.ClientConfig(bundle.LocalName)}})
 	if chain.Verdict != health.Unknown || chain.Reason != "gateway-unknown" {
 		t.Errorf("%v %s: %s", chain.Verdict, chain.Reason, chain.Message)
 	}
 	t.Setenv("CREEL_BUDGET_PROBE", "50ms") // now it is the gateway that does not answer
 	chain = Chain{}
-	Ask(t.Context(), &chain, Target{Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}, TLS: m.ClientConfig(bundle.LocalName)})
+	Ask(t.Context(), &chain, Target{Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: l.Addr().(*net.TCPAddr).Port}, Access: gateway.Access{TLS: m.ClientConfig(bundle.LocalName)}})
 	if chain.Verdict != health.Failed || chain.Reason != "gateway-hung" {
 		t.Errorf("%v %s: %s", chain.Verdict, chain.Reason, chain.Message)
 	}

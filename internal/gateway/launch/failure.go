@@ -1,14 +1,19 @@
-package embedded
+package launch
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
+	"creel/internal/budget"
 	"creel/internal/credential"
 	"creel/internal/health"
+	"creel/internal/host"
 )
 
 // failureLines is how many lines of the log a failure shows.
@@ -51,8 +56,8 @@ func (f *StartFailure) Error() string {
 	return b.String()
 }
 
-// ended describes how a process ended before it became ready.
-func ended(ps *os.ProcessState) string {
+// Ended describes how a process ended before it became ready.
+func Ended(ps *os.ProcessState) string {
 	if ps == nil {
 		return "its end could not be observed"
 	}
@@ -70,6 +75,9 @@ var tellTales = []struct {
 	{regexp.MustCompile(`version .?GLIBC_[0-9.]+.? not found`), "gateway-glibc"},
 	{regexp.MustCompile(`error while loading shared libraries`), "gateway-library-missing"},
 	{regexp.MustCompile(`(?i)address already in use`), "port-in-use"},
+	{regexp.MustCompile(`(?i)database (?:is|was written by) .{0,40}newer|migration .{0,60}(?:is )?missing in the resolved migrations|schema version .{0,40}newer`), "database-newer"},
+	{regexp.MustCompile(`(?i)cannot connect to the docker daemon|docker\.sock.{0,80}(?:no such file|refused|denied)|error trying to connect.{0,80}docker`), "gateway-docker-unreachable"},
+	{regexp.MustCompile(`(?i)\bCDI\b.{0,120}(?:error|fail|unresolvable|invalid|not found)|(?:error|fail|unresolvable).{0,120}\bCDI\b`), "gateway-cdi"},
 	{regexp.MustCompile(`(?i)no space left on device`), "disk-full"},
 	{regexp.MustCompile(`(?i)read-only file system`), "disk-read-only"},
 	{regexp.MustCompile(`(?i)exec format error`), "gateway-executable-broken"},
@@ -77,15 +85,44 @@ var tellTales = []struct {
 	{regexp.MustCompile(`(?m)^(?:panic:|fatal error:)`), "gateway-crashed"},
 }
 
-// diagnose chooses the advisory of a failed start by what was logged.
-func diagnose(log []string) string {
+// Diagnose chooses the advisory of a failed start by what was logged.
+func Diagnose(log []string) string {
 	text := strings.Join(log, "\n")
 	for _, t := range tellTales {
 		if t.shape.MatchString(text) {
 			return t.id
 		}
 	}
-	return "gateway-start-failed"
+	return StartFailed
+}
+
+// StartFailed is the advisory of a start that failed for no reason that shows.
+const StartFailed = "gateway-start-failed"
+
+func expired(err error) bool {
+	var e *budget.Expired
+	return errors.As(err, &e)
+}
+
+var glibcNeeded = regexp.MustCompile(`version .?GLIBC_([0-9.]+).? not found`)
+
+// explainGLIBC says which C library the executable needs, and which is here.
+func (f *StartFailure) explainGLIBC(written string) {
+	var needed []string
+	for _, m := range glibcNeeded.FindAllStringSubmatch(written, -1) {
+		if !slices.Contains(needed, m[1]) {
+			needed = append(needed, m[1])
+		}
+	}
+	if len(needed) == 0 {
+		return
+	}
+	f.Ended += "; it needs GLIBC " + strings.Join(needed, ", ")
+	if have := host.GLIBC(); have != "" {
+		f.Ended += ", this machine has " + have
+	} else {
+		f.Ended += ", which of it this machine has could not be told"
+	}
 }
 
 // lastLines are the last n non-blank lines, redacted and bounded in width.
@@ -104,4 +141,24 @@ func lastLines(content string, n int) []string {
 		all = append(all, line)
 	}
 	return all[max(0, len(all)-n):]
+}
+
+// ReadFrom is what was written to the log since offset, at most its last part;
+// a log that became shorter was rotated and is read whole.
+func ReadFrom(path string, offset int64) string {
+	const most = 256 << 10
+	f, err := os.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return ""
+	}
+	if fi.Size() < offset {
+		offset = 0
+	}
+	b, _ := io.ReadAll(io.NewSectionReader(f, max(offset, fi.Size()-most), most))
+	return string(b)
 }

@@ -1,4 +1,4 @@
-package embedded
+package launch
 
 import (
 	"context"
@@ -14,26 +14,27 @@ import (
 	"creel/internal/host"
 )
 
+// How a process is ended: asked, then forced.
 const (
-	terminate = syscall.SIGTERM
-	kill      = syscall.SIGKILL
+	Terminate = syscall.SIGTERM
+	Kill      = syscall.SIGKILL
 )
 
-// ownSession puts a daemon into a session of its own: no terminal's hang-up or
+// OwnSession puts a daemon into a session of its own: no terminal's hang-up or
 // Ctrl-C reaches it.
-func ownSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
+func OwnSession() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setsid: true} }
 
-// process is another process held by a pidfd: its pid cannot be given to
+// Process is another process held by a pidfd: its pid cannot be given to
 // somebody else between a look and a signal.
-type process struct {
+type Process struct {
 	pid int
 	f   *os.File
 }
 
-// openProcess holds the process that began at start. It wraps
+// OpenProcess holds the process that began at start. It wraps
 // host.ErrNoProcess when there is none any more. One whose first thread has
 // ended but not the last can still be waited for.
-func openProcess(pid int, start uint64) (*process, error) {
+func OpenProcess(pid int, start uint64) (*Process, error) {
 	fd, err := unix.PidfdOpen(pid, unix.PIDFD_NONBLOCK)
 	switch {
 	case errors.Is(err, unix.ESRCH):
@@ -41,23 +42,24 @@ func openProcess(pid int, start uint64) (*process, error) {
 	case err != nil:
 		return nil, fmt.Errorf("open process %d: %w", pid, err)
 	}
-	p := &process{pid: pid, f: os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", pid))}
+	p := &Process{pid: pid, f: os.NewFile(uintptr(fd), fmt.Sprintf("pidfd %d", pid))}
 	// Asked after opening: now the pid and the descriptor are of one process.
 	now, err := host.Lookup(pid)
 	if err == nil && now.Start != start {
 		err = host.ErrNoProcess
 	}
 	if err != nil {
-		p.close()
+		p.Close()
 		return nil, err
 	}
 	return p, nil
 }
 
-func (p *process) close() { _ = p.f.Close() }
+// Close gives the hold back.
+func (p *Process) Close() { _ = p.f.Close() }
 
-// signal sends a signal; a process that has ended is fine.
-func (p *process) signal(s syscall.Signal) error {
+// Signal sends a signal; a process that has ended is fine.
+func (p *Process) Signal(s syscall.Signal) error {
 	raw, err := p.f.SyscallConn()
 	if err != nil {
 		return err
@@ -72,9 +74,9 @@ func (p *process) signal(s syscall.Signal) error {
 	return nil
 }
 
-// wait returns when the process has ended; the kernel then makes the pidfd
+// Wait returns when the process has ended; the kernel then makes the pidfd
 // readable.
-func (p *process) wait(ctx context.Context, limit budget.Name) error {
+func (p *Process) Wait(ctx context.Context, limit budget.Name) error {
 	ctx, cancel := budget.Context(ctx, limit, fmt.Sprintf("wait for process %d to end", p.pid))
 	defer cancel()
 	if err := p.f.SetReadDeadline(time.Time{}); err != nil {

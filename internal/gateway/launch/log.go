@@ -1,4 +1,4 @@
-package embedded
+package launch
 
 import (
 	"bytes"
@@ -8,23 +8,32 @@ import (
 	"io"
 	"os"
 	"time"
-
-	"creel/internal/advisory"
 )
 
 // followAgain is how often a followed log is looked at.
 const followAgain = 100 * time.Millisecond
 
-// Logs writes the last lines of the daemon's log, over its rotated files. With
-// follow it goes on until ctx ends, over every later rotation; the end of ctx is
-// no error.
-func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
-	err := ReadLog(ctx, w, r.cfg.Gateway.Log(), lines, follow)
-	if errors.Is(err, os.ErrNotExist) {
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+// LogFiles is how many files a rotated log has: gateway.log, gateway.log.1, gateway.log.2.
+const LogFiles = 3
+
+// LogBytes is the size from which on a log is rotated.
+const LogBytes = 10 << 20
+
+// RotateLog rotates a log that is full, before a process appends to it that knows
+// nothing of rotation.
+func RotateLog(path string) {
+	fi, err := os.Stat(path)
+	if err != nil || fi.Size() < LogBytes {
+		return
 	}
-	return err
+	for n := LogFiles - 1; n > 1; n-- {
+		_ = os.Rename(Rotated(path, n-1), Rotated(path, n))
+	}
+	_ = os.Rename(path, Rotated(path, 1))
 }
+
+// Rotated is the n-th rotated file of a log.
+func Rotated(path string, n int) string { return fmt.Sprintf("%s.%d", path, n) }
 
 // ReadLog writes the last lines of a log that is rotated as the daemon's is, from
 // its files; lines 0 means all. With follow it goes on until ctx ends, which is no
@@ -69,10 +78,10 @@ func tail(w io.Writer, path string, f *os.File, lines int) error {
 // tailRotated writes the last lines of the n-th rotated file, after those of the
 // older ones that are still needed.
 func tailRotated(w io.Writer, path string, n, lines int, all bool) error {
-	if n >= logFiles {
+	if n >= LogFiles {
 		return nil
 	}
-	f, err := os.Open(rotated(path, n))
+	f, err := os.Open(Rotated(path, n))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

@@ -1,0 +1,155 @@
+package openshell
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/gateway"
+	"creel/internal/state"
+)
+
+// markerVersion is the version of the marker's JSON.
+const markerVersion = 1
+
+// maxFile bounds what is read of a file that claims to be one of ours.
+const maxFile = 64 << 10
+
+// marker is openshell.json: which process was launched, and with what. It is
+// written at once when the process runs, so that one whose launcher was killed is
+// found again; it is no proof of life.
+type marker struct {
+	Version int    `json:"version"`
+	Gateway string `json:"gateway"`
+	PID     int    `json:"pid"`
+	// ProcessStart is in clock ticks since boot (host.Process.Start).
+	ProcessStart    uint64    `json:"process_start"`
+	StartedAt       time.Time `json:"started_at"`
+	Driver          string    `json:"driver"`
+	Port            int       `json:"port"`
+	Plaintext       bool      `json:"plaintext"`
+	EnvironmentHash string    `json:"environment_hash"`
+	Binary          string    `json:"binary"`
+	OpenShell       string    `json:"openshell_version"` // what Health told; empty before
+	DockerHost      string    `json:"docker_host"`
+}
+
+func (m marker) endpoint() gateway.Endpoint {
+	return gateway.Endpoint{Host: bind, Port: m.Port, Plaintext: m.Plaintext}
+}
+
+// readMarker reads the marker. Its absence is fs.ErrNotExist; a file that is not a
+// marker of this gateway, or of a newer Creel, is an error that names it.
+func readMarker(g state.Gateway) (marker, error) {
+	path := g.File(state.ProcessFile)
+	b, err := readBounded(path)
+	if err != nil {
+		return marker{}, err
+	}
+	m, err := parseMarker(b, g.Name)
+	switch {
+	case errors.Is(err, errNewer):
+		return marker{}, advisory.New("gateway-marker-newer", path+" cannot be understood", err)
+	case err != nil:
+		return marker{}, advisory.New("gateway-marker-invalid", path+" is not what Creel wrote there", err)
+	}
+	return m, nil
+}
+
+// errNewer marks a file of a newer Creel.
+var errNewer = errors.New("written by a newer Creel")
+
+// parseMarker checks every field that something is decided by.
+func parseMarker(b []byte, name string) (marker, error) {
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &version); err != nil {
+		return marker{}, fmt.Errorf("parse: %w", err)
+	}
+	if version.Version > markerVersion {
+		return marker{}, fmt.Errorf("version %d, this Creel knows %d: %w", version.Version, markerVersion, errNewer)
+	}
+	var m marker
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return marker{}, fmt.Errorf("parse: %w", err)
+	}
+	switch {
+	case m.Version < 1:
+		return marker{}, fmt.Errorf("version %d does not exist", m.Version)
+	case m.Gateway != name:
+		return marker{}, fmt.Errorf("it is of gateway %q, not %q", m.Gateway, name)
+	case m.PID < 2: // pid 1 and below can be nobody's gateway and must never be signalled
+		return marker{}, fmt.Errorf("pid %d is no gateway's", m.PID)
+	case m.ProcessStart == 0:
+		return marker{}, errors.New("no process start time")
+	case m.Port < 1 || m.Port > 65535:
+		return marker{}, fmt.Errorf("port %d does not exist", m.Port)
+	}
+	return m, nil
+}
+
+// writeMarker records the process, and its pid and port for whoever looks.
+func writeMarker(g state.Gateway, m marker) error {
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return err
+	}
+	port, err := json.Marshal(lastEndpoint{Version: markerVersion, Host: bind, Port: m.Port})
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		state.WriteFile(g.File(state.ProcessFile), append(b, '\n'), state.FileMode),
+		state.WriteFile(g.File(state.ProcessIDFile), []byte(strconv.Itoa(m.PID)+"\n"), state.FileMode),
+		state.WriteFile(g.File(state.EndpointFile), append(port, '\n'), state.FileMode))
+}
+
+// removeMarker forgets a process that has ended.
+func removeMarker(g state.Gateway) error {
+	return errors.Join(state.RemoveIfExists(g.File(state.ProcessFile)), state.RemoveIfExists(g.File(state.ProcessIDFile)))
+}
+
+// lastEndpoint is endpoint.json as every runtime of this machine writes it.
+type lastEndpoint struct {
+	Version int    `json:"version"`
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+}
+
+// readPort is where the gateway last served.
+func readPort(g state.Gateway) (int, error) {
+	b, err := readBounded(g.File(state.EndpointFile))
+	if err != nil {
+		return 0, err
+	}
+	var e lastEndpoint
+	if err := json.Unmarshal(b, &e); err != nil {
+		return 0, fmt.Errorf("parse: %w", err)
+	}
+	if e.Port < 1 || e.Port > 65535 {
+		return 0, fmt.Errorf("port %d does not exist", e.Port)
+	}
+	return e.Port, nil
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(b) > maxFile {
+		err = fmt.Errorf("%s is too large", path)
+	}
+	return b, err
+}

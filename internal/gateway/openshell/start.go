@@ -1,0 +1,181 @@
+package openshell
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"strings"
+	"syscall"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
+	"creel/internal/health"
+	"creel/internal/host"
+	"creel/internal/state"
+)
+
+// askAgain is the pause between two looks at a gateway that is on its way up.
+const askAgain = 25 * time.Millisecond
+
+// Start reuses the gateway that runs if the chain holds and nothing has drifted,
+// adopts one whose marker was lost, and else stops what it can identify and
+// launches a new one. It returns when the whole chain holds, the process has ended
+// or the gateway-start budget is used up. A gateway that did not come up is not
+// left behind.
+func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
+	if report == nil {
+		report = func(string) {}
+	}
+	g := r.cfg.Gateway
+	if err := host.CheckWritable(g.Dir()); err != nil {
+		return err
+	}
+	binary, err := Find(r.cfg.Getenv)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := budget.Context(ctx, budget.GatewayStart, "start gateway "+g.Name)
+	defer cancel()
+	o, m := r.observe(ctx)
+	switch {
+	case o.Verdict == health.OK && len(o.Drift) == 0:
+		report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, m.PID))
+		return r.remember(m, o)
+	case o.Verdict == health.Unknown:
+		// Nothing is ended or replaced on a question that could not be asked.
+		return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message))
+	case o.Verdict == health.OK:
+		report("restarting: " + strings.Join(o.Drift, "; "))
+	case !o.Absent:
+		report("restarting: " + o.Message)
+	}
+	if held, holder, err := state.Held(g.File(state.DaemonLockFile)); err != nil || held {
+		return advisory.New("gateway-already-running", fmt.Sprintf("gateway %s runs as a daemon of Creel (pid %d)", g.Name, holder.PID), err)
+	}
+	if !o.Absent {
+		if err := r.Stop(ctx, report); err != nil {
+			return err
+		}
+	} else if err := removeMarker(g); err != nil {
+		return host.Explain(err, g.Dir())
+	}
+	if !r.cfg.Plaintext {
+		// The gateway waits for its secrets; on a good set this only looks.
+		if _, err := bundle.Repair(ctx, r.Secrets(), time.Now(), bundle.RepairOptions{}); err != nil {
+			return err
+		}
+	}
+	port, err := r.choosePort(ctx)
+	if err != nil {
+		return err
+	}
+	return r.launch(ctx, report, binary, port)
+}
+
+// remember writes the marker of a gateway that was adopted or told its version.
+func (r *Runtime) remember(m marker, o gateway.Observation) error {
+	if written, err := readMarker(r.cfg.Gateway); err == nil && written == m && m.OpenShell == o.Identity.Version {
+		return nil
+	}
+	m.OpenShell = o.Identity.Version
+	return host.Explain(writeMarker(r.cfg.Gateway, m), r.cfg.Gateway.Dir())
+}
+
+// ports is how many are tried when none was asked for.
+const ports = 50
+
+// choosePort is the wanted port, else the one of last time, else the next free one.
+// The gateway binds it itself, so that it may be taken in between: then the
+// gateway says so in its log.
+func (r *Runtime) choosePort(ctx context.Context) (int, error) {
+	first := DefaultPort
+	if last, err := readPort(r.cfg.Gateway); err == nil {
+		first = last
+	}
+	if r.cfg.Port != 0 {
+		first = r.cfg.Port
+	}
+	for port := first; port < first+ports && port <= 65535; port++ {
+		s := host.CheckPort(ctx, bind, port)
+		switch {
+		case s.Free:
+			return port, nil
+		case r.cfg.PortExplicit:
+			return 0, advisory.New("port-in-use", fmt.Sprintf("port %d of the gateway is in use%s", port, by(port)), nil)
+		}
+	}
+	return 0, advisory.New("port-in-use", fmt.Sprintf("no port from %d on is free", first), nil)
+}
+
+func by(port int) string {
+	if u, ok := host.PortHolder(port); ok {
+		return " by " + u.String()
+	}
+	return ""
+}
+
+func (r *Runtime) launch(ctx context.Context, report gateway.Progress, binary string, port int) error {
+	g := r.cfg.Gateway
+	if err := state.MkdirAll(g.Dir()); err != nil {
+		return host.Explain(err, g.Dir())
+	}
+	launch.RotateLog(r.log()) // what cannot be rotated is appended to
+	report("starting " + binary)
+	environment := r.environment(binary, port)
+	cmd := exec.Command(binary)
+	cmd.Env = environment
+	c, err := launch.Start(cmd, r.log())
+	switch {
+	case errors.Is(err, syscall.ENOEXEC):
+		return advisory.New("gateway-executable-broken", "gateway failed to start", err)
+	case err != nil:
+		return host.Explain(fmt.Errorf("start %s: %w", binary, err), binary)
+	}
+	c.Port = port
+	m := marker{Version: markerVersion, Gateway: g.Name, PID: c.PID(), ProcessStart: c.Began(), StartedAt: time.Now().UTC().Truncate(time.Second),
+		Driver: driver, Port: port, Plaintext: r.cfg.Plaintext, EnvironmentHash: hash(environment), Binary: binary,
+		DockerHost: r.cfg.Getenv("DOCKER_HOST")}
+	var last gateway.Observation
+	failed := func(why error) error {
+		err := c.Failed("", "", last.Evidence, why)
+		return errors.Join(err, c.EndSession(), removeMarker(g))
+	}
+	if m.ProcessStart == 0 { // it ended before anybody could look
+		<-c.Exited()
+		return failed(nil)
+	}
+	if err := writeMarker(g, m); err != nil {
+		return failed(host.Explain(fmt.Errorf("record the gateway: %w", err), g.Dir()))
+	}
+	report(fmt.Sprintf("waiting for the gateway (pid %d) at %s", m.PID, m.endpoint().URL()))
+	for {
+		o, _ := r.observe(ctx)
+		if last.Evidence == nil || !launch.Over(ctx) {
+			last = o // not one that was cut short, if there is another
+		}
+		select {
+		case <-c.Exited(): // whatever answered, it was not this one
+			return failed(nil)
+		default:
+		}
+		if o.Verdict == health.OK && o.Identity.PID == m.PID {
+			report(o.Message)
+			return r.remember(m, o)
+		}
+		t := time.NewTimer(askAgain)
+		select {
+		case <-t.C:
+		case <-c.Exited():
+			t.Stop()
+			return failed(nil)
+		case <-ctx.Done():
+			t.Stop()
+			return failed(context.Cause(ctx))
+		}
+	}
+}
