@@ -35,14 +35,16 @@ type entry struct {
 	// unbound is why there is no forward though one is wanted.
 	unbound string
 	// asked: a wish came since the last look, so that what failed before it does not
-	// count.
-	asked bool
+	// count. wishes counts them, from 1: what was decided before the newest is no
+	// longer said.
+	asked  bool
+	wishes uint64
 	// interrupt ends the act under way, when what is wanted changed.
 	interrupt context.CancelFunc
 }
 
 func newEntry(id, name string) *entry {
-	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now()}
+	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now(), wishes: 1}
 }
 
 // nudge has the sandbox looked at soon.
@@ -67,16 +69,17 @@ func (e *entry) overrule() {
 func (e *entry) ask() {
 	e.mu.Lock()
 	e.asked = true
+	e.wishes++
 	e.mu.Unlock()
 }
 
-// takeAsked reports whether a wish came since it was called last.
-func (e *entry) takeAsked() bool {
+// takeAsked reports whether a wish came since it was called last, and the number
+// of the newest.
+func (e *entry) takeAsked() (asked bool, wish uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	asked := e.asked
-	e.asked = false
-	return asked
+	asked, e.asked = e.asked, false
+	return asked, e.wishes
 }
 
 // acting derives the context of one act that overrule can end.

@@ -73,6 +73,8 @@ func (d *daemon) reconcile(ctx context.Context, e *entry) {
 
 // pass observes, decides and acts once.
 func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Duration, gone bool) {
+	// Before the record is read: a wish that comes later is news to this look.
+	asked, wish := e.takeAsked()
 	o, err := d.store.Sandboxes.ByID(ctx, e.id)
 	if errors.Is(err, store.ErrNotFound) {
 		d.bereave(e)
@@ -82,11 +84,11 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 		d.log.Error("read sandbox record", slog.String("sandbox", e.name), slog.Any("error", err))
 		return storeRetry, false
 	}
-	if e.takeAsked() {
+	if asked {
 		own.forgive()
 	}
 	if err := d.prepare(ctx, own, o); err != nil {
-		return d.unprepared(ctx, e, own, o, err), false
+		return d.unprepared(ctx, e, own, o, wish, err), false
 	}
 	if own.unprepared {
 		own.forgive()
@@ -108,7 +110,9 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	if decision.Phase == sandbox.Error && !live.Alive {
 		reason = own.lastReason
 	}
-	d.note(ctx, e, decision.Phase, decision.Message, reason)
+	if !d.note(ctx, e, wish, decision.Phase, decision.Message, reason) {
+		return 0, false // somebody wants something else by now
+	}
 	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
 		d.keepForward(ctx, e)
 	} else {
@@ -160,7 +164,7 @@ func (d *daemon) bareHandle(o store.Object[store.Sandbox]) *sandbox.Handle {
 // unprepared looks after a sandbox whose directory cannot be made or whose record
 // there cannot be read. Nothing of it is started; what runs goes on until it is to
 // stop. It returns when to try again.
-func (d *daemon) unprepared(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], why error) time.Duration {
+func (d *daemon) unprepared(ctx context.Context, e *entry, own *effort, o store.Object[store.Sandbox], wish uint64, why error) time.Duration {
 	own.unprepared, own.handle = true, nil
 	own.fail(why, time.Now())
 	again := reconcile.Backoff(own.failures)
@@ -173,11 +177,11 @@ func (d *daemon) unprepared(ctx context.Context, e *entry, own *effort, o store.
 	switch {
 	case ctx.Err() != nil: // the observation may only say that this daemon is ending
 	case o.Value.Wanted == sandbox.Running || !live.Known:
-		d.note(ctx, e, sandbox.Error, message, reasonOf(why))
+		d.note(ctx, e, wish, sandbox.Error, message, reasonOf(why))
 	case !live.Alive:
-		d.setPhase(ctx, e, sandbox.Stopped, "stopped")
+		d.note(ctx, e, wish, sandbox.Stopped, "stopped", "")
 	default:
-		d.setPhase(ctx, e, sandbox.Stopping, "stopping")
+		d.note(ctx, e, wish, sandbox.Stopping, "stopping", "")
 		acting, done := e.acting(ctx)
 		defer done()
 		if err := d.bounded(acting, budget.Operation, "stop sandbox", func(ctx context.Context) error { return d.cfg.Driver.Stop(ctx, *handle) }); err != nil {
@@ -339,11 +343,18 @@ func reasonOf(err error) string {
 
 // setPhase notes what was decided, stores it and tells who watches.
 func (d *daemon) setPhase(ctx context.Context, e *entry, phase sandbox.Phase, message string) {
-	d.note(ctx, e, phase, message, "")
+	d.note(ctx, e, 0, phase, message, "")
 }
 
-func (d *daemon) note(ctx context.Context, e *entry, phase sandbox.Phase, message, reason string) {
+// note is setPhase with an advisory, for what was decided when wish was the newest
+// (0 is any). When a newer one has come nothing is noted: a client that asked for
+// it must not be told of what was wanted before. It returns false then.
+func (d *daemon) note(ctx context.Context, e *entry, wish uint64, phase sandbox.Phase, message, reason string) bool {
 	e.mu.Lock()
+	if wish != 0 && wish != e.wishes {
+		e.mu.Unlock()
+		return false
+	}
 	same := e.phase == phase && e.message == message
 	e.phase, e.message, e.reason = phase, message, reason
 	if !same {
@@ -355,7 +366,7 @@ func (d *daemon) note(ctx context.Context, e *entry, phase sandbox.Phase, messag
 	}
 	e.mu.Unlock()
 	if same {
-		return
+		return true
 	}
 	_, err := d.store.Sandboxes.Change(ctx, e.id, func(o *store.Object[store.Sandbox]) error {
 		o.Value.Phase, o.Value.Message = phase, message
@@ -368,6 +379,7 @@ func (d *daemon) note(ctx context.Context, e *entry, phase sandbox.Phase, messag
 	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: eventType(phase),
 		Reason: string(phase), Message: message, Metadata: map[string]string{"openshell.progress.step": string(phase)}})
 	e.feed.StatusChanged()
+	return true
 }
 
 func eventType(p sandbox.Phase) string {

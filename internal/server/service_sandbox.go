@@ -217,8 +217,8 @@ func (d *daemon) want(ctx context.Context, workspace, name string, passing sandb
 		return o, err
 	}
 	if news {
+		e.ask() // first: what is decided from now on is about this wish
 		d.setPhase(ctx, e, passing, "")
-		e.ask()
 		e.overrule()
 	}
 	e.nudge()

@@ -105,16 +105,27 @@ const defaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bi
 
 // readPlan reads planFD from its beginning: both stages read it.
 func readPlan() (plan, error) {
-	f := os.NewFile(planFD, "plan")
-	if f == nil {
-		return plan{}, errors.New("no plan was inherited")
-	}
-	b, err := io.ReadAll(io.NewSectionReader(f, 0, 1<<24))
+	b, err := io.ReadAll(io.NewSectionReader(descriptor(planFD), 0, 1<<24))
 	if err != nil {
 		return plan{}, fmt.Errorf("read the plan: %w", err)
 	}
-	runtime.SetFinalizer(f, nil) // the descriptor has to outlive this function
 	return decodePlan(b)
+}
+
+// descriptor reads an open file by its number. Unlike an *os.File that nobody
+// holds any more it is never closed by the garbage collector: the next stage
+// inherits the number, and must not find another file under it.
+type descriptor int
+
+func (d descriptor) ReadAt(p []byte, offset int64) (int, error) {
+	n, err := unix.Pread(int(d), p, offset)
+	switch {
+	case err != nil:
+		return 0, err
+	case n < len(p):
+		return n, io.EOF
+	}
+	return n, nil
 }
 
 func decodePlan(b []byte) (plan, error) {
