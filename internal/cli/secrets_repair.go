@@ -88,9 +88,9 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	}
 	// A cluster has its own way to keep two writers apart.
 	if !o.plan && place.Kind == PlaceRuntime {
-		l, _, err := a.lock(cmd)
-		if err != nil {
-			return err
+		l, _, problem := a.lock(cmd)
+		if problem != nil {
+			return problem
 		}
 		defer unlock(l, &err)
 	}
@@ -147,10 +147,15 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 // left to the user.
 func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before survey, out bundle.Outcome) (hints []string, err error) {
 	if p.Kind == PlaceRuntime {
-		if !out.OnlyRenewed() {
-			return append(hints, p.command("creel gateway restart"), p.command("creel onboard")), a.attach(ctx, p.Gateway)
+		switch {
+		case out.OnlyRenewed():
+			hints = []string{p.command("creel status")}
+		case out.Before.Absent(): // no gateway has ever run with it
+			hints = []string{p.command("creel onboard")}
+		default:
+			hints = []string{p.command("creel gateway restart"), p.command("creel onboard")}
 		}
-		return append(hints, p.command("creel status")), a.attach(ctx, p.Gateway)
+		return hints, a.attach(ctx, p.Gateway)
 	}
 	if out.Rolled {
 		a.Streams.Say("the gateway starts again with its new secrets")
