@@ -97,3 +97,16 @@ func Of(err error) (*Problem, bool) {
 	}
 	return nil, false
 }
+
+// IsPlain reports that a shell reads a word as it is.
+func IsPlain(word string) bool {
+	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
+}
+
+// Quote makes one word of a command line that a user may copy into a shell.
+func Quote(word string) string {
+	if IsPlain(word) {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

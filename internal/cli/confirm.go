@@ -54,17 +54,12 @@ func (a *app) again(flag string) string {
 		if word == "--" {
 			return strings.Join(append(append(words, flag), a.args[i:]...), " ")
 		}
-		if !isPlain(word) {
+		if !advisory.IsPlain(word) {
 			return strings.Join(append(words, flag), " ")
 		}
 		words = append(words, word)
 	}
 	return strings.Join(append(words, flag), " ")
-}
-
-// isPlain reports that a shell reads a word as it is.
-func isPlain(word string) bool {
-	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
 }
 
 func declined() error {

@@ -53,7 +53,7 @@ func (p Place) String() string {
 func (p Place) command(line string) string {
 	add := func(flag, value, byDefault string) {
 		if value != byDefault {
-			line += " --" + flag + " " + quoted(value)
+			line += " --" + flag + " " + advisory.Quote(value)
 		}
 	}
 	add("gateway", p.Gateway, DefaultGateway)
@@ -92,14 +92,6 @@ func (p Place) explain(err error) error {
 		}
 	}
 	return advisory.New(problem.ID, "", err, hints...)
-}
-
-// quoted is a word that a shell reads as it is.
-func quoted(word string) string {
-	if isPlain(word) {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // clusterDefault is what OpenShell calls its namespace and its StatefulSet.

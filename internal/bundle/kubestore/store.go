@@ -10,7 +10,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/util/validation"
@@ -80,10 +79,10 @@ func Open(o Options) (*Store, error) {
 	}
 	s.caveats = caveats
 	if o.Kubeconfig != "" {
-		s.reach += " --kubeconfig " + quoted(o.Kubeconfig)
+		s.reach += " --kubeconfig " + advisory.Quote(o.Kubeconfig)
 	}
 	if o.Context != "" {
-		s.reach += " --context " + quoted(o.Context)
+		s.reach += " --context " + advisory.Quote(o.Context)
 	}
 	return s, nil
 }
@@ -121,14 +120,6 @@ func (s *Store) String() string {
 // cluster.
 func (s *Store) kubectl(command string) string {
 	return fmt.Sprintf("kubectl%s --namespace %s %s", s.reach, s.namespace, command)
-}
-
-// quoted is a word that a shell reads as it is.
-func quoted(word string) string {
-	if strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == "" {
-		return word
-	}
-	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
 }
 
 // Requirements reads from the StatefulSet what its gateway needs.
