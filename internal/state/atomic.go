@@ -3,6 +3,7 @@ package state
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 )
@@ -69,4 +70,25 @@ func RemoveIfExists(path string) error {
 		return fmt.Errorf("remove: %w", err)
 	}
 	return nil
+}
+
+// maxSmall bounds what is read of a file that claims to be a small one of ours.
+const maxSmall = 64 << 10
+
+// ReadSmall reads a file of at most 64 KiB; a larger one is an error that names it
+// (*fs.PathError).
+func ReadSmall(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(io.LimitReader(f, maxSmall+1))
+	if err != nil {
+		return nil, err
+	}
+	if len(b) > maxSmall {
+		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("file is too large")}
+	}
+	return b, nil
 }

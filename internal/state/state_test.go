@@ -184,3 +184,19 @@ func TestCreateFileNeverReplaces(t *testing.T) {
 		}
 	}
 }
+
+func TestReadSmall(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	for size, small := range map[int]bool{0: true, 64 << 10: true, 64<<10 + 1: false} {
+		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		b, err := ReadSmall(path)
+		if small && (err != nil || len(b) != size) || !small && (err == nil || !strings.Contains(err.Error(), path)) {
+			t.Errorf("%d bytes: %d, %v", size, len(b), err)
+		}
+	}
+	if _, err := ReadSmall(path + ".none"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a file that is not there: %v", err)
+	}
+}

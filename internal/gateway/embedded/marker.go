@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"net/netip"
-	"os"
 	"time"
 
 	"creel/internal/advisory"
@@ -18,9 +16,6 @@ import (
 
 // markerVersion is the version of the marker's and the endpoint's JSON.
 const markerVersion = 1
-
-// maxMarker bounds what is read of a file that claims to be one of ours.
-const maxMarker = 64 << 10
 
 // marker is gateway.json: who serves, and how to recognise the process. It is
 // written when the daemon is ready and removed when it begins to end; it proves
@@ -58,7 +53,7 @@ func (e endpoint) check() error {
 // readMarker reads the marker. Its absence is fs.ErrNotExist; a file that is not
 // a marker of this gateway, or of a newer Creel, is an error that names it.
 func readMarker(g state.Gateway) (marker, error) {
-	b, err := readBounded(g.Marker())
+	b, err := state.ReadSmall(g.Marker())
 	if err != nil {
 		return marker{}, err
 	}
@@ -124,7 +119,7 @@ type lastEndpoint struct {
 }
 
 func readEndpoint(g state.Gateway) (endpoint, error) {
-	b, err := readBounded(g.File(state.EndpointFile))
+	b, err := state.ReadSmall(g.File(state.EndpointFile))
 	if err != nil {
 		return endpoint{}, err
 	}
@@ -151,20 +146,4 @@ func writeJSON(path string, v any) error {
 		return err
 	}
 	return state.WriteFile(path, append(b, '\n'), state.FileMode)
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxMarker+1))
-	if err != nil {
-		return nil, err
-	}
-	if len(b) > maxMarker {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: errors.New("file is too large")}
-	}
-	return b, nil
 }

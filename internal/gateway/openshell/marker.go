@@ -5,8 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"strconv"
 	"time"
 
@@ -17,9 +15,6 @@ import (
 
 // markerVersion is the version of the marker's JSON.
 const markerVersion = 1
-
-// maxFile bounds what is read of a file that claims to be one of ours.
-const maxFile = 64 << 10
 
 // marker is openshell.json: which process was launched, and with what. It is
 // written at once when the process runs, so that one whose launcher was killed is
@@ -48,7 +43,7 @@ func (m marker) endpoint() gateway.Endpoint {
 // marker of this gateway, or of a newer Creel, is an error that names it.
 func readMarker(g state.Gateway) (marker, error) {
 	path := g.File(state.ProcessFile)
-	b, err := readBounded(path)
+	b, err := state.ReadSmall(path)
 	if err != nil {
 		return marker{}, err
 	}
@@ -127,7 +122,7 @@ type lastEndpoint struct {
 
 // readPort is where the gateway last served.
 func readPort(g state.Gateway) (int, error) {
-	b, err := readBounded(g.File(state.EndpointFile))
+	b, err := state.ReadSmall(g.File(state.EndpointFile))
 	if err != nil {
 		return 0, err
 	}
@@ -139,17 +134,4 @@ func readPort(g state.Gateway) (int, error) {
 		return 0, fmt.Errorf("port %d does not exist", e.Port)
 	}
 	return e.Port, nil
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
-	if err == nil && len(b) > maxFile {
-		err = fmt.Errorf("%s is too large", path)
-	}
-	return b, err
 }
