@@ -11,8 +11,9 @@ import (
 
 // The names of the agents.
 const (
-	Console = "console" // the chat page built into this executable
-	Command = "command" // any program the user names
+	Console  = "console"  // the chat page built into this executable
+	OpenClaw = "openclaw" // OpenClaw, which the user has installed
+	Command  = "command"  // any program the user names
 )
 
 // DefaultPort is where a dashboard listens when nobody says otherwise, inside a
@@ -26,9 +27,12 @@ const InsideExecutable = "/opt/creel/creel"
 type Manifest struct {
 	Name  string
 	Title string // for people, e.g. "Creel console"
-	// Command is the argv of the main process. It is empty for an agent whose
-	// command the user gives.
+	// Command is the argv of the main process, or what comes before the user's words.
 	Command []string
+	// Program says whether the user names the program, and Default is the one that is
+	// run when he may and does not.
+	Program Need
+	Default []string
 	// Port is where its dashboard listens inside; 0 means that it has none unless
 	// the user names a port.
 	Port          int
@@ -36,17 +40,38 @@ type Manifest struct {
 	WebSocketPath string // e.g. "/ws"; empty without one
 }
 
-// NeedsCommand reports whether the user has to give the command.
-func (m Manifest) NeedsCommand() bool { return len(m.Command) == 0 }
+// Need is whether something has to be given.
+type Need uint8
+
+// The needs.
+const (
+	Never Need = iota
+	Optional
+	Required
+)
+
+// Argv is the main process of an agent for which the user named program, empty when
+// he named none.
+func (m Manifest) Argv(program []string) []string {
+	if len(program) == 0 {
+		program = m.Default
+	}
+	return slices.Concat(m.Command, program)
+}
 
 // All returns the manifests, sorted by name.
 func All() []Manifest {
 	return []Manifest{
-		{Name: Command, Title: "Your own command"},
+		{Name: Command, Title: "Your own command", Program: Required},
 		{
 			Name: Console, Title: "Creel console",
 			Command: []string{InsideExecutable, "agent", "console"},
 			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/ws",
+		},
+		{
+			Name: OpenClaw, Title: "OpenClaw",
+			Command: []string{InsideExecutable, "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
+			Port: DefaultPort, HealthPath: "/health", WebSocketPath: "/",
 		},
 	}
 }

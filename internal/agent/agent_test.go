@@ -10,15 +10,19 @@ import (
 
 func TestLookup(t *testing.T) {
 	tests := []struct {
-		name         string
-		want         Manifest
-		needsCommand bool
+		name string
+		want Manifest
+		argv []string // of a program with one argument
 	}{
 		{"console", Manifest{
 			Name: "console", Title: "Creel console", Command: []string{"/opt/creel/creel", "agent", "console"},
 			Port: 18789, HealthPath: "/health", WebSocketPath: "/ws",
-		}, false},
-		{"command", Manifest{Name: "command", Title: "Your own command"}, true},
+		}, nil},
+		{"command", Manifest{Name: "command", Title: "Your own command", Program: Required}, []string{"prog", "x"}},
+		{"openclaw", Manifest{
+			Name: "openclaw", Title: "OpenClaw", Command: []string{"/opt/creel/creel", "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
+			Port: 18789, HealthPath: "/health", WebSocketPath: "/",
+		}, []string{"/opt/creel/creel", "agent", "openclaw", "--", "prog", "x"}},
 	}
 	for _, tt := range tests {
 		got, err := Lookup(tt.name)
@@ -28,14 +32,16 @@ func TestLookup(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Errorf("Lookup(%q) (-want +got):\n%s", tt.name, diff)
 		}
-		if got.NeedsCommand() != tt.needsCommand {
-			t.Errorf("%s: NeedsCommand() = %v, want %v", tt.name, got.NeedsCommand(), tt.needsCommand)
+		if tt.argv != nil {
+			if diff := cmp.Diff(tt.argv, got.Argv([]string{"prog", "x"})); diff != "" {
+				t.Errorf("%s: Argv (-want +got):\n%s", tt.name, diff)
+			}
 		}
 	}
 }
 
 func TestLookupUnknown(t *testing.T) {
-	for _, name := range []string{"", "Console", "openclaw", "console "} {
+	for _, name := range []string{"", "Console", "hermes", "console "} {
 		_, err := Lookup(name)
 		var unknown *Unknown
 		if !errors.As(err, &unknown) {

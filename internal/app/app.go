@@ -13,6 +13,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/agent/console"
+	"creel/internal/agent/openclaw"
 	"creel/internal/bundle"
 	"creel/internal/cli"
 	"creel/internal/cli/ui"
@@ -76,8 +77,9 @@ func Main(ctx context.Context, args []string, o Options) int {
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},
-		Confine: confine.Main,
-		Console: func(ctx context.Context) int { return console.Main(ctx, os.Getenv, os.Stderr) },
+		Confine:  confine.Main,
+		Console:  func(ctx context.Context) int { return console.Main(ctx, os.Getenv, os.Stderr) },
+		OpenClaw: func(program []string) int { return openclaw.Main(program, openclaw.This(os.Stderr)) },
 	}
 	return cli.Main(ctx, args, deps)
 }
@@ -208,7 +210,11 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		if err != nil {
 			return cli.Stack{}, err
 		}
-		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want), layer.NewDashboard(session, want, probeDashboard))
+		var examine []layer.Examination
+		if e := layer.WebSearch(spec); scope.Deep && e != nil {
+			examine = append(examine, e)
+		}
+		all = append(all, layer.NewSandbox(session, want), layer.NewAgent(session, want, examine...), layer.NewDashboard(session, want, probeDashboard))
 	}
 	if doc.Runtime == desired.External {
 		// Both are its owner's; the gateway's own layer reads the registration.

@@ -86,6 +86,9 @@ type Deps struct {
 	Confine func(ctx context.Context) int
 	// Console is the built-in agent inside a sandbox; it returns an exit code.
 	Console func(ctx context.Context) int
+	// OpenClaw becomes the agent of that name inside a sandbox; it returns an exit
+	// code when it could not.
+	OpenClaw func(program []string) int
 }
 
 // Scope selects layers. The zero value selects all.
@@ -94,6 +97,8 @@ type Scope struct {
 	Sandbox string
 	// Only keeps these layers.
 	Only []layer.ID
+	// Deep looks closer at what is well.
+	Deep bool
 	// Key is the model provider's key as the user supplies it now; nil or empty
 	// when there is none.
 	Key func() credential.Secret

@@ -34,12 +34,20 @@ func (a *app) hiddenCommands() []*cobra.Command {
 			return asError(a.Console(cmd.Context()))
 		},
 	}
+	openclaw := &cobra.Command{
+		Use: "openclaw -- PROGRAM", Args: cobra.MinimumNArgs(1),
+		Short: "Become OpenClaw (started inside a sandbox)",
+		Long:  "Write the access of its page into OpenClaw's configuration and become it. The supervisor starts it.",
+		RunE: func(_ *cobra.Command, args []string) error {
+			return asError(a.OpenClaw(args))
+		},
+	}
 	agent := &cobra.Command{
 		Use: "agent", Hidden: true, Args: cobra.NoArgs,
 		Short: "Programs that run inside a sandbox",
 		Long:  "Programs that run inside a sandbox. The supervisor starts them.",
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	agent.AddCommand(console)
+	agent.AddCommand(console, openclaw)
 	return []*cobra.Command{supervise, confine, agent}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/health"
@@ -102,7 +103,7 @@ func runFlags(f *pflag.FlagSet, o *runOptions) {
 // complete offers a shell the answers that are a matter of choice.
 func complete(cmd *cobra.Command) {
 	for flag, values := range map[string][]string{
-		"agent": {"console", "command"}, "runtime": {"embedded"}, "driver": {"process"},
+		"agent": agent.Names(), "runtime": {"embedded"}, "driver": {"process"},
 		"confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
 		"output": {"text", "jsonl"}, "accept-risk": {"unconfined"},
 	} {
@@ -353,7 +354,11 @@ func (a *app) summary(g state.Gateway, wanted desired.Document, results []health
 
 func hasDashboard(d desired.Document, name string) bool {
 	s, ok := d.Sandbox(name)
-	return ok && (s.Agent != "command" || s.Dashboard.TargetPort != 0)
+	if !ok {
+		return false
+	}
+	spec, err := s.Spec()
+	return err == nil && spec.Dashboard.TargetPort != 0
 }
 
 // readDocument reads a desired state from a file, or from standard input for "-".

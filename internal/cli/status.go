@@ -75,8 +75,8 @@ func (a *app) doctorCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "doctor [SANDBOX]",
 		Short: "Say how everything is, with the evidence and the reasons",
-		Long: `Like "creel status", with every probe and its answer, and the advisory behind each
-problem. Effects of a known cause are folded under it. Nothing is changed.`,
+		Long: `Like "creel status", with every probe and its answer, a closer look at what is well,
+and the advisory behind each problem. Effects of a known cause are folded under it. Nothing is changed.`,
 		Example:           "  creel doctor\n  creel doctor SANDBOX --json",
 		GroupID:           "look",
 		Args:              cobra.MaximumNArgs(1),
@@ -91,7 +91,7 @@ problem. Effects of a known cause are folded under it. Nothing is changed.`,
 }
 
 func (a *app) status(ctx context.Context, o statusOptions) error {
-	doc, err := a.inspect(ctx, o.sandbox)
+	doc, err := a.inspect(ctx, o.sandbox, o.evidence)
 	if err != nil {
 		return err
 	}
@@ -105,7 +105,7 @@ func (a *app) status(ctx context.Context, o statusOptions) error {
 
 // inspect looks at everything. Its error is one of the command line; what is
 // wrong with the stack is in the document.
-func (a *app) inspect(ctx context.Context, name string) (StatusDocument, error) {
+func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocument, error) {
 	if err := checkSandboxName(name); err != nil {
 		return StatusDocument{}, err
 	}
@@ -126,7 +126,7 @@ func (a *app) inspect(ctx context.Context, name string) (StatusDocument, error) 
 	}
 	var stack Stack
 	if err == nil {
-		stack, err = a.Layers(ctx, wanted, Scope{Sandbox: name})
+		stack, err = a.Layers(ctx, wanted, Scope{Sandbox: name, Deep: deep})
 	}
 	if err != nil {
 		doc.Problem = problemDocument(err)
@@ -268,7 +268,7 @@ func (a *app) watch(ctx context.Context, o statusOptions) error {
 	last := ""
 	t := a.Streams.OutTerminal
 	for {
-		doc, err := a.inspect(ctx, o.sandbox)
+		doc, err := a.inspect(ctx, o.sandbox, false)
 		if ctx.Err() != nil {
 			return exitCode(ExitInterrupted)
 		}

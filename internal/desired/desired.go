@@ -146,9 +146,9 @@ func (s Sandbox) Spec() (sandbox.Spec, error) {
 	if s.Policy != nil {
 		doc = *s.Policy
 	}
-	command, target, health := m.Command, m.Port, m.HealthPath
-	if s.Agent == "command" {
-		command, target, health = s.Command, s.Dashboard.TargetPort, s.Dashboard.HealthPath
+	command, target, health := m.Argv(s.Command), m.Port, m.HealthPath
+	if m.Port == 0 {
+		target, health = s.Dashboard.TargetPort, s.Dashboard.HealthPath
 	}
 	spec := sandbox.Spec{
 		Agent: s.Agent, Command: command, Environment: maps.Clone(s.Environment), Restart: s.Restart,

@@ -88,6 +88,7 @@ func TestParseRefuses(t *testing.T) {
 		{"gateway's port", start + "gateway: {port: 5000}\nsandboxes:\n  - name: claw\n    dashboard: {port: 5000}\n", "desired-invalid", []string{"5000", "gateway"}},
 		{"agent", box + "    agent: hal\n", "desired-invalid", []string{"hal", "console"}},
 		{"command missing", box + "    agent: command\n", "desired-invalid", []string{"needs a command"}},
+		{"target of openclaw", box + "    agent: openclaw\n    dashboard: {targetPort: 80}\n", "desired-invalid", []string{"targetPort"}},
 		{"command empty", box + "    agent: command\n    command: [\"\"]\n", "desired-invalid", []string{"empty"}},
 		{"command of console", box + "    command: [\"true\"]\n", "desired-invalid", []string{"takes no command"}},
 		{"target of console", box + "    dashboard: {targetPort: 80}\n", "desired-invalid", []string{"targetPort"}},

@@ -154,17 +154,18 @@ func (s Sandbox) Validate() error {
 	if err := sandbox.CheckName(s.Name); err != nil {
 		return err
 	}
-	if _, err := agent.Lookup(s.Agent); err != nil {
+	m, err := agent.Lookup(s.Agent)
+	if err != nil {
 		return err
 	}
 	switch {
-	case s.Agent == agent.Command && len(s.Command) == 0:
-		return errors.New(`agent "command" needs a command`)
-	case s.Agent == agent.Command && s.Command[0] == "":
-		return errors.New("the first word of the command is empty")
-	case s.Agent != agent.Command && len(s.Command) > 0:
+	case m.Program == agent.Required && len(s.Command) == 0:
+		return fmt.Errorf("agent %q needs a command", s.Agent)
+	case m.Program == agent.Never && len(s.Command) > 0:
 		return fmt.Errorf("agent %q takes no command", s.Agent)
-	case s.Agent != agent.Command && (s.Dashboard.TargetPort != 0 || s.Dashboard.HealthPath != ""):
+	case len(s.Command) > 0 && s.Command[0] == "":
+		return errors.New("the first word of the command is empty")
+	case m.Port != 0 && (s.Dashboard.TargetPort != 0 || s.Dashboard.HealthPath != ""):
 		return fmt.Errorf("agent %q takes no dashboard.targetPort or healthPath", s.Agent)
 	case strings.ContainsRune(strings.Join(s.Command, ""), 0):
 		return errors.New("the command holds a NUL")

@@ -15,10 +15,17 @@ import (
 type agentLayer struct {
 	session *Session
 	want    WantedSandbox
+	examine []Examination
 }
 
+// Examination looks closer at an agent that is well, inside its sandbox. What it
+// finds is evidence and never changes the verdict.
+type Examination func(ctx context.Context, c gateway.Client, in gateway.Inspection) []health.Evidence
+
 // NewAgent is the layer of the program that a sandbox exists for.
-func NewAgent(s *Session, want WantedSandbox) Layer { return &agentLayer{s, want} }
+func NewAgent(s *Session, want WantedSandbox, examine ...Examination) Layer {
+	return &agentLayer{s, want, examine}
+}
 
 func (a *agentLayer) ID() ID          { return Agent }
 func (a *agentLayer) Subject() string { return "sandbox/" + a.want.Name }
@@ -41,6 +48,13 @@ func (a *agentLayer) Inspect(ctx context.Context) health.Result {
 	r := judgeAgent(in, a.want.Spec.Restart, time.Now())
 	if r.Verdict == health.Failed {
 		r.Hints = []string{"creel logs " + in.Name}
+	}
+	if r.Verdict == health.OK && in.State.Main.State == sandbox.ProcRunning && len(a.examine) > 0 {
+		if c, err := a.session.Client(ctx); err == nil { // it answered a moment ago
+			for _, examine := range a.examine {
+				r.Evidence = append(r.Evidence, examine(ctx, c, in)...)
+			}
+		}
 	}
 	return r
 }

@@ -26,6 +26,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // fake is a gateway in memory, its runtime and its client. It refuses what a
 // real one refuses and counts what it is asked.
 type fake struct {
+	exec      func(gateway.Exec) (int, error) // nil: no layer needs it
 	mu        sync.Mutex
 	observed  gateway.Observation
 	store     bundle.Store
@@ -220,7 +221,12 @@ func (c client) Dashboard(_ context.Context, name string, token bool) (gateway.D
 	return gateway.Dashboard{Forward: c.forwards[name]}, nil
 }
 
-func (c client) Exec(context.Context, gateway.Exec) (int, error) { return 0, errors.New("not needed") }
+func (c client) Exec(_ context.Context, e gateway.Exec) (int, error) {
+	if c.exec == nil {
+		return 0, errors.New("not needed")
+	}
+	return c.exec(e)
+}
 func (c client) Logs(context.Context, string, int, bool, func(gateway.LogLine)) error {
 	return errors.New("not needed")
 }

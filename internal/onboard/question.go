@@ -37,7 +37,7 @@ type Question struct {
 func Questions() []Question {
 	return []Question{
 		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
-		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, or command with a program after --"},
+		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, openclaw, or command with a program after --"},
 		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded, openshell or external"},
 		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process on runtime embedded"},
 		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},

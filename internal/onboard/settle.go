@@ -1,6 +1,7 @@
 package onboard
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -149,13 +150,13 @@ func (s settling) conflicts() error {
 			}
 		}
 	}
-	if len(s.Command) > 0 && flag(Agent) && s.Flags[Agent] != "command" {
-		return conflict("--agent "+s.Flags[Agent], "-- "+s.Command[0], "only agent command takes a program")
-	}
-	if s.Flags[Agent] == agent.Console {
+	if m, err := agent.Lookup(s.Flags[Agent]); err == nil {
+		if len(s.Command) > 0 && m.Program == agent.Never {
+			return conflict("--agent "+m.Name, "-- "+s.Command[0], "this agent takes no program")
+		}
 		for _, k := range []Key{AgentPort, HealthPath} {
-			if flag(k) {
-				return conflict("--agent console", "--"+string(k), "the console knows its own")
+			if flag(k) && m.Port != 0 {
+				return conflict("--agent "+m.Name, "--"+string(k), "this agent knows its own")
 			}
 		}
 	}
@@ -197,20 +198,20 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 		// Another agent: what belonged to the old one goes.
 		box.Agent, box.Command, box.Dashboard.TargetPort, box.Dashboard.HealthPath = v, nil, 0, ""
 	}
-	if len(s.Command) > 0 {
-		box.Agent, box.Command = "command", s.Command
-	}
-	if box.Agent == "" {
-		box.Agent = "console"
-	}
-	if _, err := agent.Lookup(box.Agent); err != nil {
+	box.Agent = cmp.Or(box.Agent, agent.Console)
+	m, err := agent.Lookup(box.Agent)
+	if err != nil {
 		_, from := s.given(Agent)
 		return desired.Sandbox{}, invalid(from, err)
 	}
-	if box.Agent == "command" && len(box.Command) == 0 {
+	if len(s.Command) > 0 {
+		if box.Command = s.Command; m.Program == agent.Never {
+			box.Agent, m.Program = agent.Command, agent.Required
+		}
+	}
+	if m.Program == agent.Required && len(box.Command) == 0 {
 		return desired.Sandbox{}, advisory.New("usage", "agent command needs a program after --", nil, "creel onboard --agent command -- PROGRAM")
 	}
-	var err error
 	if box.Dashboard.Port, err = s.port(DashboardPort, box.Dashboard.Port); err != nil {
 		return desired.Sandbox{}, err
 	}

@@ -73,7 +73,7 @@ type Dashboard struct {
 
 // Spec is what a sandbox should be.
 type Spec struct {
-	Agent       string            `json:"agent"`       // manifest name: "console" or "command"
+	Agent       string            `json:"agent"`       // name of a manifest, e.g. "console"
 	Command     []string          `json:"command"`     // argv of the main process
 	Environment map[string]string `json:"environment"` // added to the sandbox's own
 	TTY         bool              `json:"tty"`
