@@ -60,6 +60,12 @@ var dashboard = []Advisory{
 		Commands: []string{"creel stop SANDBOX", "creel start SANDBOX"},
 	},
 	{
+		ID: "dashboard-token-limited", Severity: Warning, Layer: "dashboard",
+		Title:    "The dashboard lets nobody in for a while",
+		Reason:   "Too many wrong tokens were shown, and the agent refuses everybody for some minutes. Whether it would take the right one cannot be said until then.",
+		Commands: []string{"creel logs SANDBOX", "creel dashboard SANDBOX"},
+	},
+	{
 		ID: "dashboard-token-open", Severity: Error, Layer: "dashboard", Blocking: true,
 		Title:    "The dashboard accepts any token",
 		Reason:   "A made-up token was accepted, so whoever reaches the port can use the agent.",

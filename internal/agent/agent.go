@@ -38,6 +38,8 @@ type Manifest struct {
 	Port          int
 	HealthPath    string // e.g. "/health"; empty without one
 	WebSocketPath string // e.g. "/ws"; empty without one
+	// Protocol is what is spoken there: empty for Creel's own, or the agent's name.
+	Protocol string
 }
 
 // Need is whether something has to be given.
@@ -71,7 +73,7 @@ func All() []Manifest {
 		{
 			Name: OpenClaw, Title: "OpenClaw",
 			Command: []string{InsideExecutable, "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
-			Port: DefaultPort, HealthPath: "/health", WebSocketPath: "/",
+			Port: DefaultPort, HealthPath: "/health", WebSocketPath: "/", Protocol: OpenClaw,
 		},
 	}
 }

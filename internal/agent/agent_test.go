@@ -21,7 +21,7 @@ func TestLookup(t *testing.T) {
 		{"command", Manifest{Name: "command", Title: "Your own command", Program: Required}, []string{"prog", "x"}},
 		{"openclaw", Manifest{
 			Name: "openclaw", Title: "OpenClaw", Command: []string{"/opt/creel/creel", "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
-			Port: 18789, HealthPath: "/health", WebSocketPath: "/",
+			Port: 18789, HealthPath: "/health", WebSocketPath: "/", Protocol: "openclaw",
 		}, []string{"/opt/creel/creel", "agent", "openclaw", "--", "prog", "x"}},
 	}
 	for _, tt := range tests {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/bundle"
 	"creel/internal/dashboard/probe"
 	"creel/internal/gateway"
@@ -19,8 +20,9 @@ import (
 
 // probeDashboard proves that a dashboard opens.
 func probeDashboard(ctx context.Context, d gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
+	m, _ := agent.Lookup(d.Agent) // of an agent that is not known nothing more is known
 	r := probe.Probe(ctx, probe.Target{Host: d.Forward.Bind, Port: d.Forward.Port, HealthPath: d.HealthPath,
-		WebSocketPath: d.WebSocket, Token: d.Token})
+		WebSocketPath: d.WebSocket, Protocol: m.Protocol, Token: d.Token})
 	return r.Verdict, r.Reason, r.Message, r.Evidence
 }
 

@@ -152,6 +152,7 @@ type Dashboard struct {
 	Token      credential.Secret // empty unless asked for
 	HealthPath string
 	WebSocket  string
+	Agent      string // whose page it is; empty where the gateway does not say
 }
 
 // LogLine is one line of a sandbox's log.

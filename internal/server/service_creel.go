@@ -166,7 +166,7 @@ func (s *creelService) GetDashboard(ctx context.Context, r *creelv1.GetDashboard
 		v = e.view()
 	}
 	out := &creelv1.GetDashboardResponse{Forward: forwardTo(o, v), HealthPath: o.Value.Spec.Dashboard.HealthPath,
-		WebsocketPath: o.Value.Spec.Dashboard.WebSocket}
+		WebsocketPath: o.Value.Spec.Dashboard.WebSocket, Agent: o.Value.Spec.Agent}
 	if r.GetShowToken() {
 		token, _, err := s.d.tokens(o.Value)
 		if err != nil {

@@ -752,6 +752,8 @@ type GetDashboardResponse struct {
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	HealthPath    string                 `protobuf:"bytes,3,opt,name=health_path,json=healthPath,proto3" json:"health_path,omitempty"`
 	WebsocketPath string                 `protobuf:"bytes,4,opt,name=websocket_path,json=websocketPath,proto3" json:"websocket_path,omitempty"`
+	// agent is the name of the agent whose page it is.
+	Agent         string `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -810,6 +812,13 @@ func (x *GetDashboardResponse) GetHealthPath() string {
 func (x *GetDashboardResponse) GetWebsocketPath() string {
 	if x != nil {
 		return x.WebsocketPath
+	}
+	return ""
+}
+
+func (x *GetDashboardResponse) GetAgent() string {
+	if x != nil {
+		return x.Agent
 	}
 	return ""
 }
@@ -1434,13 +1443,14 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x13GetDashboardRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
-	"show_token\x18\x02 \x01(\bR\tshowToken\"\xa6\x01\n" +
+	"show_token\x18\x02 \x01(\bR\tshowToken\"\xbc\x01\n" +
 	"\x14GetDashboardResponse\x12+\n" +
 	"\aforward\x18\x01 \x01(\v2\x11.creel.v1.ForwardR\aforward\x12\x19\n" +
 	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x1f\n" +
 	"\vhealth_path\x18\x03 \x01(\tR\n" +
 	"healthPath\x12%\n" +
-	"\x0ewebsocket_path\x18\x04 \x01(\tR\rwebsocketPath\"5\n" +
+	"\x0ewebsocket_path\x18\x04 \x01(\tR\rwebsocketPath\x12\x14\n" +
+	"\x05agent\x18\x05 \x01(\tR\x05agent\"5\n" +
 	"\x15CheckInferenceRequest\x12\x1c\n" +
 	"\n" +
 	"max_age_ms\x18\x01 \x01(\x03R\bmaxAgeMs\"\xed\x01\n" +

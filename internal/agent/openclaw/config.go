@@ -22,9 +22,25 @@ type Access struct {
 	Port    int               // where OpenClaw listens inside the sandbox
 	Token   credential.Secret // what a browser has to show
 	Origins []string          // of the pages that may connect, e.g. "http://127.0.0.1:18789"
+	// Relay is the base URL of the sandbox's inference relay, which knows the model
+	// and the key of its provider; empty without one.
+	Relay string
+}
+
+// modelName is the model of the relay as OpenClaw knows it. The relay puts the
+// chosen model in its place.
+const modelName = "creel/inference"
+
+// provider is the relay in OpenClaw's terms. The key is a reference to the
+// variable that every sandbox has: it is worth nothing elsewhere and is not
+// written down even so.
+func provider(relay string) any {
+	return map[string]any{"baseUrl": relay, "api": "openai-completions", "apiKey": "${OPENAI_API_KEY}",
+		"models": []any{map[string]any{"id": "inference", "name": "Creel inference"}}}
 }
 
 const originsPath = "gateway.controlUi.allowedOrigins"
+
 
 // Merge returns the configuration with the access in it. config is what is there,
 // empty when nothing is: JSON that may hold comments and trailing commas. before
@@ -44,7 +60,7 @@ func Merge(config []byte, a Access, before []string) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	want := slices.Clone(a.Origins)
+	want := append([]string{}, a.Origins...) // never nil: OpenClaw takes no null
 	for _, o := range origins {
 		if !slices.Contains(want, o) && !slices.Contains(before, o) {
 			want = append(want, o)
@@ -52,21 +68,27 @@ func Merge(config []byte, a Access, before []string) ([]byte, error) {
 	}
 	// OpenClaw refuses to serve without a mode, and listens on loopback by default;
 	// who chose otherwise did so knowingly. Its token is never optional.
-	steps := []struct {
-		path     []string
-		value    any
-		default_ bool
-	}{
-		{path: []string{"gateway", "mode"}, value: "local", default_: true},
-		{path: []string{"gateway", "bind"}, value: "loopback", default_: true},
-		{path: []string{"gateway", "port"}, value: a.Port},
-		{path: []string{"gateway", "auth", "mode"}, value: "token"},
-		{path: []string{"gateway", "auth", "token"}, value: a.Token.Reveal()},
-		{path: []string{"gateway", "controlUi", "allowedOrigins"}, value: want},
+	type step struct {
+		path   string
+		value  any
+		absent bool // only where nothing is set
+	}
+	steps := []step{
+		{"gateway.mode", "local", true},
+		{"gateway.bind", "loopback", true},
+		{"gateway.port", a.Port, false},
+		{"gateway.auth.mode", "token", false},
+		{"gateway.auth.token", a.Token.Reveal(), false},
+	}
+	if len(want) > 0 || len(origins) > 0 { // else nothing is allowed, and nothing is to be
+		steps = append(steps, step{originsPath, want, false})
+	}
+	if a.Relay != "" {
+		steps = append(steps, step{"models.providers.creel", provider(a.Relay), false}, step{"agents.defaults.model", modelName, true})
 	}
 	changed := false
 	for _, s := range steps {
-		c, err := d.set(s.path, s.value, s.default_)
+		c, err := d.set(strings.Split(s.path, "."), s.value, s.absent)
 		if err != nil {
 			return nil, err
 		}

@@ -89,6 +89,76 @@ func TestMerge(t *testing.T) {
 	}
 }
 
+// OpenClaw takes a list of origins or none, and no null.
+func TestMergeWithoutOrigins(t *testing.T) {
+	bare := page
+	bare.Origins = nil
+	for config, want := range map[string]string{
+		"":   "",
+		`{}`: "",
+		`{"gateway":{"controlUi":{"allowedOrigins":["http://gone"]}}}`: "[]",
+		`{"gateway":{"controlUi":{"allowedOrigins":["http://mine"]}}}`: `["http://mine"]`,
+	} {
+		out, err := Merge([]byte(config), bare, []string{"http://gone"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := hujson.Standardize(slices.Clone(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c struct {
+			Gateway struct {
+				UI struct {
+					Origins json.RawMessage `json:"allowedOrigins"`
+				} `json:"controlUi"`
+			}
+		}
+		if err := json.Unmarshal(text, &c); err != nil || string(c.Gateway.UI.Origins) != want {
+			t.Errorf("%s becomes origins %s, want %s (%v)", config, c.Gateway.UI.Origins, want, err)
+		}
+	}
+}
+
+// Models are asked through the relay, unless somebody chose otherwise.
+func TestMergeModels(t *testing.T) {
+	a := page
+	a.Relay = "http://127.0.0.1:8787/v1"
+	for config, model := range map[string]string{
+		"": "creel/inference",
+		`{"agents":{"defaults":{"model":"mine/best"}}}`:                                                  "mine/best",
+		`{"models":{"providers":{"creel":{"baseUrl":"http://old","apiKey":"x"},"mine":{"apiKey":"y"}}}}`: "creel/inference",
+	} {
+		out, err := Merge([]byte(config), a, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := hujson.Standardize(slices.Clone(out))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var c struct {
+			Agents struct{ Defaults struct{ Model string } }
+			Models struct {
+				Providers map[string]struct{ BaseURL, APIKey string }
+			}
+		}
+		if err := json.Unmarshal(text, &c); err != nil {
+			t.Fatal(err)
+		}
+		ours := c.Models.Providers["creel"]
+		if c.Agents.Defaults.Model != model || ours.BaseURL != a.Relay || ours.APIKey != "${OPENAI_API_KEY}" {
+			t.Errorf("%s becomes %+v", config, c)
+		}
+		if strings.Contains(config, "mine\":") && c.Models.Providers["mine"].APIKey != "y" {
+			t.Errorf("another provider is gone: %s", out)
+		}
+		if again, err := Merge(out, a, nil); err != nil || string(again) != string(out) {
+			t.Errorf("a second merge changes something: %v\n%s", err, again)
+		}
+	}
+}
+
 // What is not about access belongs to somebody else.
 func TestMergeKeepsTheRest(t *testing.T) {
 	config := `{

@@ -75,7 +75,7 @@ func Main(program []string, p Process) int {
 
 // access is what the environment says of the page.
 func access(getenv func(string) string) (Access, error) {
-	a := Access{Port: agent.DefaultPort, Token: credential.NewSecret(getenv(tokenVariable))}
+	a := Access{Port: agent.DefaultPort, Token: credential.NewSecret(getenv(tokenVariable)), Relay: getenv("OPENAI_BASE_URL")}
 	if a.Token.Empty() {
 		return a, errors.New(tokenVariable + " is not set")
 	}

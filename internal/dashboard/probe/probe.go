@@ -44,7 +44,7 @@ type link struct {
 // Once the listener has accepted and the health endpoint has answered, the other
 // questions are asked at the same time. Nothing in the report holds a token.
 //
-// It shows a wrong token exactly once.
+// It shows a wrong token at most once.
 func Probe(ctx context.Context, target Target) Report {
 	bounded, cancel := budget.Context(ctx, budget.Probe, "ask the dashboard")
 	defer cancel()
@@ -70,6 +70,9 @@ func Probe(ctx context.Context, target Target) Report {
 	}
 	if links[len(links)-1].Verdict == health.OK && target.WebSocketPath != "" {
 		questions := []func(context.Context) link{p.page, p.rightOrigin, p.wrongOrigin, p.rightToken, p.wrongToken}
+		if target.Protocol == OpenClaw {
+			questions = p.openClaw()
+		}
 		answers := make([]link, len(questions))
 		var all sync.WaitGroup
 		for i, ask := range questions {
@@ -264,10 +267,7 @@ func (p *prober) show(ctx context.Context, token credential.Secret) ([]byte, err
 func (p *prober) rightToken(ctx context.Context) link {
 	const probe = "websocket with the token"
 	if p.target.Token.Empty() {
-		return link{
-			Evidence: health.Evidence{Probe: probe, Answer: "not asked: the token is not known", Verdict: health.Unknown},
-			reason:   "dashboard-token-unknown", message: "the dashboard's token is not known here",
-		}
+		return tokenUnknown(probe)
 	}
 	return p.ask(probe, "dashboard-token-refused", func() (string, error) {
 		data, err := p.show(ctx, p.target.Token)
@@ -282,6 +282,13 @@ func (p *prober) rightToken(ctx context.Context) link {
 		}
 		return "hello", nil
 	})
+}
+
+func tokenUnknown(probe string) link {
+	return link{
+		Evidence: health.Evidence{Probe: probe, Answer: "not asked: the token is not known", Verdict: health.Unknown},
+		reason:   "dashboard-token-unknown", message: "the dashboard's token is not known here",
+	}
 }
 
 func (p *prober) wrongToken(ctx context.Context) link {

@@ -19,7 +19,13 @@ type Target struct {
 	// page nor origins nor tokens are asked about.
 	WebSocketPath string
 	Token         credential.Secret
+	// Protocol is what is spoken on the WebSocket: empty for that of Creel's own
+	// agent.
+	Protocol string
 }
+
+// OpenClaw is the Protocol of OpenClaw's control UI.
+const OpenClaw = "openclaw"
 
 // Report is what came back.
 type Report struct {

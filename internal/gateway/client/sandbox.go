@@ -263,5 +263,5 @@ func (c *client) Dashboard(ctx context.Context, name string, token bool) (gatewa
 		return gateway.Dashboard{}, c.problem(ctx, operation, err)
 	}
 	return gateway.Dashboard{Forward: forwardFrom(r.GetForward()), Token: credential.NewSecret(r.GetToken()),
-		HealthPath: r.GetHealthPath(), WebSocket: r.GetWebsocketPath()}, nil
+		HealthPath: r.GetHealthPath(), WebSocket: r.GetWebsocketPath(), Agent: r.GetAgent()}, nil
 }

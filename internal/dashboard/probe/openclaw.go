@@ -1,0 +1,188 @@
+package probe
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	"github.com/coder/websocket"
+
+	"creel/internal/credential"
+	"creel/internal/health"
+)
+
+// OpenClaw's WebSocket opens for everybody and judges what the first request, a
+// "connect", says of itself: origin first, then token. These are the codes by
+// which it refuses one. Those about tokens differ from version to version, so that
+// any other refusal counts as one of those.
+const (
+	originNotAllowed = "CONTROL_UI_ORIGIN_NOT_ALLOWED"
+	rateLimited      = "AUTH_RATE_LIMITED"
+)
+
+// openClaw asks OpenClaw. Whoever shows it wrong tokens is slowed down, and shut
+// out for minutes under the origin that he named: so it is shown no token instead
+// of a wrong one.
+func (p *prober) openClaw() []func(context.Context) link {
+	return []func(context.Context) link{p.page, p.openClawOrigin, p.openClawWrongOrigin, p.openClawToken, p.openClawNoToken}
+}
+
+// verdict is how a connect ended: let in, or refused with a code and a text.
+type verdict struct {
+	in         bool
+	code, text string
+}
+
+func (v verdict) String() string {
+	if v.in {
+		return "let in"
+	}
+	return "refused: " + v.text
+}
+
+// connect asks to be let in as OpenClaw's own probes do.
+func (p *prober) connect(ctx context.Context, origin string, token credential.Secret) (verdict, error) {
+	header := http.Header{}
+	if origin != "" {
+		header.Set("Origin", origin)
+	}
+	conn, resp, err := websocket.Dial(ctx, "ws://"+p.address+p.target.WebSocketPath, &websocket.DialOptions{HTTPClient: p.client, HTTPHeader: header})
+	if err != nil {
+		status := 0
+		if resp != nil {
+			status = resp.StatusCode
+		}
+		return verdict{}, handshake(status, err)
+	}
+	defer conn.CloseNow()
+	conn.SetReadLimit(maxRead)
+	params := map[string]any{"minProtocol": 1, "maxProtocol": 99, "role": "operator", "scopes": []string{"operator.read"},
+		"client": map[string]string{"id": "openclaw-probe", "mode": "probe", "version": "1", "platform": "linux"}}
+	if !token.Empty() {
+		params["auth"] = map[string]string{"token": token.Reveal()}
+	}
+	request, err := json.Marshal(map[string]any{"type": "req", "id": "probe", "method": "connect", "params": params})
+	if err != nil {
+		return verdict{}, errors.New("encode the request")
+	}
+	for range maxEvents {
+		_, data, err := conn.Read(ctx)
+		if status := websocket.CloseStatus(err); status >= 0 {
+			var closed websocket.CloseError
+			errors.As(err, &closed)
+			if status == websocket.StatusPolicyViolation {
+				return verdict{code: originCode(closed.Reason), text: closed.Reason}, nil
+			}
+			return verdict{}, fmt.Errorf("it closed with %d", status)
+		}
+		if err != nil {
+			return verdict{}, cause(err)
+		}
+		var m struct {
+			Type, Event, ID string
+			OK              bool
+			Error           struct {
+				Code, Message string
+				Details       struct{ Code string }
+			}
+		}
+		if err := json.Unmarshal(data, &m); err != nil {
+			return verdict{}, errors.New("it does not speak OpenClaw's protocol")
+		}
+		switch {
+		case m.Type == "event" && m.Event == "connect.challenge":
+			if err := conn.Write(ctx, websocket.MessageText, request); err != nil {
+				return verdict{}, cause(err)
+			}
+		case m.Type == "res" && m.ID == "probe" && m.OK:
+			return verdict{in: true}, nil
+		case m.Type == "res" && m.ID == "probe":
+			code := m.Error.Details.Code
+			if code == "" {
+				code = m.Error.Code
+			}
+			return verdict{code: code, text: strings.ToLower(strings.ReplaceAll(code, "_", " "))}, nil
+		case m.Type != "event":
+			return verdict{}, errors.New("it does not speak OpenClaw's protocol")
+		}
+	}
+	return verdict{}, errors.New("it answers with events only")
+}
+
+// maxEvents bounds what is read before the answer.
+const maxEvents = 16
+
+// originCode is the code of a refusal that was only said in the closing frame.
+func originCode(reason string) string {
+	if strings.HasPrefix(reason, "origin not allowed") {
+		return originNotAllowed
+	}
+	return ""
+}
+
+func (p *prober) openClawOrigin(ctx context.Context) link {
+	return p.ask("websocket with its own origin", "dashboard-websocket", func() (string, error) {
+		v, err := p.connect(ctx, p.origin(), p.target.Token)
+		switch {
+		case err != nil:
+			return "", err
+		case v.code == originNotAllowed:
+			return v.String(), errors.New("its origin was refused")
+		}
+		return "opened", nil
+	})
+}
+
+func (p *prober) openClawWrongOrigin(ctx context.Context) link {
+	return p.ask("websocket with another origin", "dashboard-origin-open", func() (string, error) {
+		v, err := p.connect(ctx, wrongOrigin, p.target.Token)
+		switch {
+		case err != nil:
+			return "", err
+		case v.in:
+			return v.String(), errors.New("it was accepted")
+		case v.code != originNotAllowed:
+			return v.String(), errors.New("its origin was not what it was refused for")
+		}
+		return v.String(), nil
+	})
+}
+
+func (p *prober) openClawToken(ctx context.Context) link {
+	const probe = "websocket with the token"
+	if p.target.Token.Empty() {
+		return tokenUnknown(probe)
+	}
+	limited := false
+	l := p.ask(probe, "dashboard-token-refused", func() (string, error) {
+		v, err := p.connect(ctx, p.origin(), p.target.Token)
+		switch {
+		case err != nil:
+			return "", err
+		case !v.in:
+			limited = v.code == rateLimited
+			return v.String(), errors.New("it was refused")
+		}
+		return "let in", nil
+	})
+	if limited {
+		l.Verdict, l.reason, l.message = health.Unknown, "dashboard-token-limited", probe+": too many wrong tokens were shown, and it lets nobody in for some minutes"
+	}
+	return l
+}
+
+func (p *prober) openClawNoToken(ctx context.Context) link {
+	return p.ask("websocket without a token", "dashboard-token-open", func() (string, error) {
+		v, err := p.connect(ctx, "", credential.Secret{})
+		switch {
+		case err != nil:
+			return "", err
+		case v.in:
+			return v.String(), errors.New("it was let in")
+		}
+		return v.String(), nil
+	})
+}
