@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"creel/internal/gateway"
@@ -131,10 +132,11 @@ func (w *lineWriter) flush() {
 	}
 }
 
-// printable takes control characters out of what an agent wrote: a log must not
-// be able to drive the reader's terminal.
+// printable takes colours and other sequences for terminals out of what an agent
+// wrote, and shows what is left of control characters: a log must not be able to
+// drive the reader's terminal.
 func printable(s string) string {
-	clean := []rune(s)
+	clean := []rune(ansi.Strip(s))
 	for i, r := range clean {
 		if r != '\t' && (r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0)) {
 			clean[i] = '\uFFFD'

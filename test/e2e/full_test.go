@@ -106,6 +106,8 @@ cat <&3`
 func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
 	t.Run("browser", testBrowser)
+	t.Run("agent-openclaw", testOpenClaw)
+	t.Run("web-search-verify", testOpenClawShaped)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)

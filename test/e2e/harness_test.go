@@ -26,6 +26,9 @@ var creel, killer string
 // fakeGateway is a gateway of OpenShell that misbehaves on demand.
 var fakeGateway string
 
+// fakeOpenClaw is an agent that is shaped like OpenClaw, alone in its directory.
+var fakeOpenClaw string
+
 func TestMain(m *testing.M) {
 	if program := os.Getenv(withoutLandlock); program != "" {
 		os.Exit(runWithoutLandlock(program))
@@ -54,7 +57,8 @@ func build(m *testing.M) int {
 		return 1
 	}
 	creel, killer, fakeGateway = filepath.Join(dir, "creel"), filepath.Join(dir, "killer"), filepath.Join(dir, "fakegateway")
-	for target, source := range map[string]string{creel: "creel/cmd/creel", killer: "creel/test/e2e/killer", fakeGateway: "creel/test/fakegateway"} {
+	fakeOpenClaw = filepath.Join(dir, "openclaw", "openclaw")
+	for target, source := range map[string]string{fakeOpenClaw: "creel/test/openclawtest/fakeopenclaw", creel: "creel/cmd/creel", killer: "creel/test/e2e/killer", fakeGateway: "creel/test/fakegateway"} {
 		out, err := exec.Command("go", "build", "-o", target, source).CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)

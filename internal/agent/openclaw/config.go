@@ -41,7 +41,6 @@ func provider(relay string) any {
 
 const originsPath = "gateway.controlUi.allowedOrigins"
 
-
 // Merge returns the configuration with the access in it. config is what is there,
 // empty when nothing is: JSON that may hold comments and trailing commas. before
 // lists the origins that an earlier Merge put in; those that are no longer wanted
