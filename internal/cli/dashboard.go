@@ -19,6 +19,7 @@ import (
 type dashboardOptions struct {
 	sandbox               string
 	open, showToken, json bool
+	rotate, yes           bool
 }
 
 // DashboardDocument is what `creel dashboard --json` prints. It never holds the
@@ -53,6 +54,12 @@ showing it.`,
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.sandbox = first(args)
+			if o.yes && !o.rotate {
+				return usage("usage", "--yes is for --rotate-token")
+			}
+			if o.rotate {
+				return a.dashboardRotate(cmd, o)
+			}
 			return a.dashboard(cmd.Context(), o)
 		},
 	}
@@ -60,6 +67,8 @@ showing it.`,
 	f.BoolVar(&o.open, "open", false, "open it in a browser, signed in")
 	f.BoolVar(&o.showToken, "show-token", false, "print the URL with its token: whoever has it can use the agent")
 	jsonFlag(cmd, &o.json)
+	f.BoolVar(&o.rotate, "rotate-token", false, "make a new token first: the old one and whoever is signed in with it are out, and the agent is started again")
+	f.BoolVarP(&o.yes, "yes", "y", false, "rotate without asking")
 	exclusive(cmd, "json", "show-token")
 	return cmd
 }
@@ -97,10 +106,14 @@ func getDashboard(ctx context.Context, c gateway.Client, name string) (gateway.D
 		return d, fmt.Errorf("ask the gateway for the dashboard of %s: %w", name, err)
 	}
 	if d.Forward.TargetPort == 0 {
-		return d, advisory.New("dashboard-none", fmt.Sprintf("sandbox %s has no dashboard", name), nil,
-			"creel connect "+name, "creel onboard --name "+name+" --agent-port PORT")
+		return d, noDashboard(name)
 	}
 	return d, nil
+}
+
+func noDashboard(name string) error {
+	return advisory.New("dashboard-none", fmt.Sprintf("sandbox %s has no dashboard", name), nil,
+		"creel connect "+name, "creel onboard --name "+name+" --agent-port PORT")
 }
 
 // proveDashboard probes what a browser will do.

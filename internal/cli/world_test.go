@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -47,7 +48,10 @@ type worldState struct {
 	HasRoute  bool
 	Secrets   map[string]bundle.Secret
 	Cluster   map[string]bundle.Secret
-	Calls     map[string]int
+	Rotated   int // how often the dashboard's token was replaced
+	// Told is the token that the agent was started with.
+	Told  string
+	Calls map[string]int
 }
 
 func (s worldState) route() inference.Route {
@@ -55,6 +59,14 @@ func (s worldState) route() inference.Route {
 }
 
 const dashboardToken = "canary-dashboard-token"
+
+// token is the one on record.
+func (s worldState) token() string {
+	if s.Rotated == 0 {
+		return dashboardToken
+	}
+	return fmt.Sprintf("canary-rotated-token-%d", s.Rotated)
+}
 
 func newWorld(path string) *world { return &world{path: path, mu: &sync.Mutex{}} }
 
@@ -164,7 +176,7 @@ func (w *world) deps(getenv func(string) string) Deps {
 
 func (w *world) probe(_ context.Context, d gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
 	e := []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}
-	if d.Token.Reveal() != dashboardToken {
+	if told := w.get().Told; d.Token.Reveal() != cmp.Or(told, dashboardToken) {
 		return health.Failed, "dashboard-token-refused", "the token is refused", e
 	}
 	return health.OK, "", "the dashboard opens", e
@@ -341,6 +353,18 @@ func (c worldClient) UpdateSandbox(_ context.Context, name string, spec sandbox.
 	})
 }
 
+func (c worldClient) RotateDashboardToken(_ context.Context, name string) (bool, error) {
+	return true, c.w.with(func(s *worldState) error {
+		for _, in := range s.Sandboxes {
+			if in.Name == name {
+				s.Rotated++
+				return nil
+			}
+		}
+		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
+	})
+}
+
 func (c worldClient) phase(name string, phase sandbox.Phase, wanted sandbox.Wanted) error {
 	return c.w.with(func(s *worldState) error {
 		for i := range s.Sandboxes {
@@ -354,7 +378,10 @@ func (c worldClient) phase(name string, phase sandbox.Phase, wanted sandbox.Want
 }
 
 func (c worldClient) StartSandbox(_ context.Context, name string) error {
-	return c.phase(name, sandbox.Ready, sandbox.Running)
+	return errors.Join(c.phase(name, sandbox.Ready, sandbox.Running), c.w.with(func(s *worldState) error {
+		s.Told = s.token()
+		return nil
+	}))
 }
 
 func (c worldClient) StopSandbox(_ context.Context, name string) error {
@@ -382,7 +409,7 @@ func (c worldClient) Dashboard(_ context.Context, name string, token bool) (d ga
 	}
 	d.Forward = list[0].Dashboard
 	if token {
-		d.Token = credential.NewSecret(dashboardToken)
+		d.Token = credential.NewSecret(c.w.get().token())
 	}
 	return d, nil
 }

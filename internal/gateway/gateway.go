@@ -219,4 +219,8 @@ type Updater interface {
 	// The dashboard's listener follows at once (and is bound anew when nothing else
 	// changed); everything else at the sandbox's next start.
 	UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error
+	// RotateDashboardToken gives the sandbox's dashboard a new token and ends every
+	// connection through its forward. With restart the agent takes the old one until
+	// it is started again.
+	RotateDashboardToken(ctx context.Context, name string) (restart bool, err error)
 }

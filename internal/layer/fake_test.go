@@ -198,6 +198,10 @@ func (c client) UpdateSandbox(_ context.Context, name string, spec sandbox.Spec)
 	return nil
 }
 
+func (c client) RotateDashboardToken(context.Context, string) (bool, error) {
+	panic("no layer rotates a token")
+}
+
 func (c client) Inspect(_ context.Context, probe bool, names ...string) ([]gateway.Inspection, error) {
 	if err := c.note("inspect", names, probe); err != nil {
 		return nil, err

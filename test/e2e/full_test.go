@@ -106,6 +106,7 @@ cat <&3`
 func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
 	t.Run("browser", testBrowser)
+	t.Run("dashboard-rotate-token", testRotateToken)
 	t.Run("agent-openclaw", testOpenClaw)
 	t.Run("web-search-verify", testOpenClawShaped)
 	t.Run("sandbox-survival", testSurvival)

@@ -25,6 +25,96 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+type RotateDashboardTokenRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateDashboardTokenRequest) Reset() {
+	*x = RotateDashboardTokenRequest{}
+	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateDashboardTokenRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateDashboardTokenRequest) ProtoMessage() {}
+
+func (x *RotateDashboardTokenRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateDashboardTokenRequest.ProtoReflect.Descriptor instead.
+func (*RotateDashboardTokenRequest) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RotateDashboardTokenRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+type RotateDashboardTokenResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// restart_needed: the agent is told its token when it is started and takes the
+	// old one until it is started again.
+	RestartNeeded bool `protobuf:"varint,1,opt,name=restart_needed,json=restartNeeded,proto3" json:"restart_needed,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RotateDashboardTokenResponse) Reset() {
+	*x = RotateDashboardTokenResponse{}
+	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RotateDashboardTokenResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RotateDashboardTokenResponse) ProtoMessage() {}
+
+func (x *RotateDashboardTokenResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RotateDashboardTokenResponse.ProtoReflect.Descriptor instead.
+func (*RotateDashboardTokenResponse) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *RotateDashboardTokenResponse) GetRestartNeeded() bool {
+	if x != nil {
+		return x.RestartNeeded
+	}
+	return false
+}
+
 type UpdateSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -36,7 +126,7 @@ type UpdateSandboxRequest struct {
 
 func (x *UpdateSandboxRequest) Reset() {
 	*x = UpdateSandboxRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -48,7 +138,7 @@ func (x *UpdateSandboxRequest) String() string {
 func (*UpdateSandboxRequest) ProtoMessage() {}
 
 func (x *UpdateSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[0]
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -61,7 +151,7 @@ func (x *UpdateSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSandboxRequest.ProtoReflect.Descriptor instead.
 func (*UpdateSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{0}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *UpdateSandboxRequest) GetName() string {
@@ -87,7 +177,7 @@ type UpdateSandboxResponse struct {
 
 func (x *UpdateSandboxResponse) Reset() {
 	*x = UpdateSandboxResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -99,7 +189,7 @@ func (x *UpdateSandboxResponse) String() string {
 func (*UpdateSandboxResponse) ProtoMessage() {}
 
 func (x *UpdateSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[1]
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -112,7 +202,7 @@ func (x *UpdateSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSandboxResponse.ProtoReflect.Descriptor instead.
 func (*UpdateSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{1}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *UpdateSandboxResponse) GetSandbox() *SandboxInspection {
@@ -130,7 +220,7 @@ type GetIdentityRequest struct {
 
 func (x *GetIdentityRequest) Reset() {
 	*x = GetIdentityRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -142,7 +232,7 @@ func (x *GetIdentityRequest) String() string {
 func (*GetIdentityRequest) ProtoMessage() {}
 
 func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -155,7 +245,7 @@ func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityRequest.ProtoReflect.Descriptor instead.
 func (*GetIdentityRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
 }
 
 type GetIdentityResponse struct {
@@ -177,7 +267,7 @@ type GetIdentityResponse struct {
 
 func (x *GetIdentityResponse) Reset() {
 	*x = GetIdentityResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +279,7 @@ func (x *GetIdentityResponse) String() string {
 func (*GetIdentityResponse) ProtoMessage() {}
 
 func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +292,7 @@ func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityResponse.ProtoReflect.Descriptor instead.
 func (*GetIdentityResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *GetIdentityResponse) GetGateway() string {
@@ -274,7 +364,7 @@ type InspectSandboxesRequest struct {
 
 func (x *InspectSandboxesRequest) Reset() {
 	*x = InspectSandboxesRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -286,7 +376,7 @@ func (x *InspectSandboxesRequest) String() string {
 func (*InspectSandboxesRequest) ProtoMessage() {}
 
 func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -299,7 +389,7 @@ func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *InspectSandboxesRequest) GetNames() []string {
@@ -325,7 +415,7 @@ type InspectSandboxesResponse struct {
 
 func (x *InspectSandboxesResponse) Reset() {
 	*x = InspectSandboxesResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -337,7 +427,7 @@ func (x *InspectSandboxesResponse) String() string {
 func (*InspectSandboxesResponse) ProtoMessage() {}
 
 func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -350,7 +440,7 @@ func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *InspectSandboxesResponse) GetSandboxes() []*SandboxInspection {
@@ -390,7 +480,7 @@ type SandboxInspection struct {
 
 func (x *SandboxInspection) Reset() {
 	*x = SandboxInspection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -402,7 +492,7 @@ func (x *SandboxInspection) String() string {
 func (*SandboxInspection) ProtoMessage() {}
 
 func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -415,7 +505,7 @@ func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxInspection.ProtoReflect.Descriptor instead.
 func (*SandboxInspection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *SandboxInspection) GetName() string {
@@ -544,7 +634,7 @@ type AgentHealth struct {
 
 func (x *AgentHealth) Reset() {
 	*x = AgentHealth{}
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -556,7 +646,7 @@ func (x *AgentHealth) String() string {
 func (*AgentHealth) ProtoMessage() {}
 
 func (x *AgentHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -569,7 +659,7 @@ func (x *AgentHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentHealth.ProtoReflect.Descriptor instead.
 func (*AgentHealth) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AgentHealth) GetVerdict() string {
@@ -617,7 +707,7 @@ type Forward struct {
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -629,7 +719,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -642,7 +732,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Forward) GetSandbox() string {
@@ -704,7 +794,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -716,7 +806,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -729,7 +819,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetDashboardRequest) GetName() string {
@@ -760,7 +850,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -772,7 +862,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -785,7 +875,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetDashboardResponse) GetForward() *Forward {
@@ -832,7 +922,7 @@ type CheckInferenceRequest struct {
 
 func (x *CheckInferenceRequest) Reset() {
 	*x = CheckInferenceRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -844,7 +934,7 @@ func (x *CheckInferenceRequest) String() string {
 func (*CheckInferenceRequest) ProtoMessage() {}
 
 func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -857,7 +947,7 @@ func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceRequest.ProtoReflect.Descriptor instead.
 func (*CheckInferenceRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *CheckInferenceRequest) GetMaxAgeMs() int64 {
@@ -885,7 +975,7 @@ type CheckInferenceResponse struct {
 
 func (x *CheckInferenceResponse) Reset() {
 	*x = CheckInferenceResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -897,7 +987,7 @@ func (x *CheckInferenceResponse) String() string {
 func (*CheckInferenceResponse) ProtoMessage() {}
 
 func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -910,7 +1000,7 @@ func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceResponse.ProtoReflect.Descriptor instead.
 func (*CheckInferenceResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CheckInferenceResponse) GetVerdict() string {
@@ -980,7 +1070,7 @@ type ReportStateRequest struct {
 
 func (x *ReportStateRequest) Reset() {
 	*x = ReportStateRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -992,7 +1082,7 @@ func (x *ReportStateRequest) String() string {
 func (*ReportStateRequest) ProtoMessage() {}
 
 func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1005,7 +1095,7 @@ func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateRequest.ProtoReflect.Descriptor instead.
 func (*ReportStateRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ReportStateRequest) GetSandboxId() string {
@@ -1037,7 +1127,7 @@ type ReportStateResponse struct {
 
 func (x *ReportStateResponse) Reset() {
 	*x = ReportStateResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1049,7 +1139,7 @@ func (x *ReportStateResponse) String() string {
 func (*ReportStateResponse) ProtoMessage() {}
 
 func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1062,7 +1152,7 @@ func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateResponse.ProtoReflect.Descriptor instead.
 func (*ReportStateResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
 }
 
 // SandboxState is what a supervisor observes of its sandbox.
@@ -1083,7 +1173,7 @@ type SandboxState struct {
 
 func (x *SandboxState) Reset() {
 	*x = SandboxState{}
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1095,7 +1185,7 @@ func (x *SandboxState) String() string {
 func (*SandboxState) ProtoMessage() {}
 
 func (x *SandboxState) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1108,7 +1198,7 @@ func (x *SandboxState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxState.ProtoReflect.Descriptor instead.
 func (*SandboxState) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SandboxState) GetConfinement() *Confinement {
@@ -1173,7 +1263,7 @@ type Confinement struct {
 
 func (x *Confinement) Reset() {
 	*x = Confinement{}
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1185,7 +1275,7 @@ func (x *Confinement) String() string {
 func (*Confinement) ProtoMessage() {}
 
 func (x *Confinement) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1198,7 +1288,7 @@ func (x *Confinement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confinement.ProtoReflect.Descriptor instead.
 func (*Confinement) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Confinement) GetTier() string {
@@ -1233,7 +1323,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[17]
+	mi := &file_creel_v1_creel_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1245,7 +1335,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[17]
+	mi := &file_creel_v1_creel_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1258,7 +1348,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{17}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Protection) GetName() string {
@@ -1299,7 +1389,7 @@ type MainProcess struct {
 
 func (x *MainProcess) Reset() {
 	*x = MainProcess{}
-	mi := &file_creel_v1_creel_proto_msgTypes[18]
+	mi := &file_creel_v1_creel_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1311,7 +1401,7 @@ func (x *MainProcess) String() string {
 func (*MainProcess) ProtoMessage() {}
 
 func (x *MainProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[18]
+	mi := &file_creel_v1_creel_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1324,7 +1414,7 @@ func (x *MainProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MainProcess.ProtoReflect.Descriptor instead.
 func (*MainProcess) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{18}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *MainProcess) GetState() string {
@@ -1380,7 +1470,11 @@ var File_creel_v1_creel_proto protoreflect.FileDescriptor
 
 const file_creel_v1_creel_proto_rawDesc = "" +
 	"\n" +
-	"\x14creel/v1/creel.proto\x12\bcreel.v1\"G\n" +
+	"\x14creel/v1/creel.proto\x12\bcreel.v1\"1\n" +
+	"\x1bRotateDashboardTokenRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"E\n" +
+	"\x1cRotateDashboardTokenResponse\x12%\n" +
+	"\x0erestart_needed\x18\x01 \x01(\bR\rrestartNeeded\"G\n" +
 	"\x14UpdateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tspec_json\x18\x02 \x01(\fR\bspecJson\"N\n" +
@@ -1497,13 +1591,14 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\bsince_ms\x18\x06 \x01(\x03R\asinceMs\x12\x1f\n" +
 	"\vinstance_id\x18\a \x01(\tR\n" +
 	"instanceIdB\x11\n" +
-	"\x0f_last_exit_code2\xa4\x03\n" +
+	"\x0f_last_exit_code2\x8b\x04\n" +
 	"\x05Creel\x12J\n" +
 	"\vGetIdentity\x12\x1c.creel.v1.GetIdentityRequest\x1a\x1d.creel.v1.GetIdentityResponse\x12Y\n" +
 	"\x10InspectSandboxes\x12!.creel.v1.InspectSandboxesRequest\x1a\".creel.v1.InspectSandboxesResponse\x12M\n" +
 	"\fGetDashboard\x12\x1d.creel.v1.GetDashboardRequest\x1a\x1e.creel.v1.GetDashboardResponse\x12S\n" +
 	"\x0eCheckInference\x12\x1f.creel.v1.CheckInferenceRequest\x1a .creel.v1.CheckInferenceResponse\x12P\n" +
-	"\rUpdateSandbox\x12\x1e.creel.v1.UpdateSandboxRequest\x1a\x1f.creel.v1.UpdateSandboxResponse2X\n" +
+	"\rUpdateSandbox\x12\x1e.creel.v1.UpdateSandboxRequest\x1a\x1f.creel.v1.UpdateSandboxResponse\x12e\n" +
+	"\x14RotateDashboardToken\x12%.creel.v1.RotateDashboardTokenRequest\x1a&.creel.v1.RotateDashboardTokenResponse2X\n" +
 	"\n" +
 	"Supervisor\x12J\n" +
 	"\vReportState\x12\x1c.creel.v1.ReportStateRequest\x1a\x1d.creel.v1.ReportStateResponseB\x1cZ\x1acreel/api/creel/v1;creelv1b\x06proto3"
@@ -1520,55 +1615,59 @@ func file_creel_v1_creel_proto_rawDescGZIP() []byte {
 	return file_creel_v1_creel_proto_rawDescData
 }
 
-var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_creel_v1_creel_proto_goTypes = []any{
-	(*UpdateSandboxRequest)(nil),     // 0: creel.v1.UpdateSandboxRequest
-	(*UpdateSandboxResponse)(nil),    // 1: creel.v1.UpdateSandboxResponse
-	(*GetIdentityRequest)(nil),       // 2: creel.v1.GetIdentityRequest
-	(*GetIdentityResponse)(nil),      // 3: creel.v1.GetIdentityResponse
-	(*InspectSandboxesRequest)(nil),  // 4: creel.v1.InspectSandboxesRequest
-	(*InspectSandboxesResponse)(nil), // 5: creel.v1.InspectSandboxesResponse
-	(*SandboxInspection)(nil),        // 6: creel.v1.SandboxInspection
-	(*AgentHealth)(nil),              // 7: creel.v1.AgentHealth
-	(*Forward)(nil),                  // 8: creel.v1.Forward
-	(*GetDashboardRequest)(nil),      // 9: creel.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),     // 10: creel.v1.GetDashboardResponse
-	(*CheckInferenceRequest)(nil),    // 11: creel.v1.CheckInferenceRequest
-	(*CheckInferenceResponse)(nil),   // 12: creel.v1.CheckInferenceResponse
-	(*ReportStateRequest)(nil),       // 13: creel.v1.ReportStateRequest
-	(*ReportStateResponse)(nil),      // 14: creel.v1.ReportStateResponse
-	(*SandboxState)(nil),             // 15: creel.v1.SandboxState
-	(*Confinement)(nil),              // 16: creel.v1.Confinement
-	(*Protection)(nil),               // 17: creel.v1.Protection
-	(*MainProcess)(nil),              // 18: creel.v1.MainProcess
-	nil,                              // 19: creel.v1.SandboxInspection.LabelsEntry
+	(*RotateDashboardTokenRequest)(nil),  // 0: creel.v1.RotateDashboardTokenRequest
+	(*RotateDashboardTokenResponse)(nil), // 1: creel.v1.RotateDashboardTokenResponse
+	(*UpdateSandboxRequest)(nil),         // 2: creel.v1.UpdateSandboxRequest
+	(*UpdateSandboxResponse)(nil),        // 3: creel.v1.UpdateSandboxResponse
+	(*GetIdentityRequest)(nil),           // 4: creel.v1.GetIdentityRequest
+	(*GetIdentityResponse)(nil),          // 5: creel.v1.GetIdentityResponse
+	(*InspectSandboxesRequest)(nil),      // 6: creel.v1.InspectSandboxesRequest
+	(*InspectSandboxesResponse)(nil),     // 7: creel.v1.InspectSandboxesResponse
+	(*SandboxInspection)(nil),            // 8: creel.v1.SandboxInspection
+	(*AgentHealth)(nil),                  // 9: creel.v1.AgentHealth
+	(*Forward)(nil),                      // 10: creel.v1.Forward
+	(*GetDashboardRequest)(nil),          // 11: creel.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),         // 12: creel.v1.GetDashboardResponse
+	(*CheckInferenceRequest)(nil),        // 13: creel.v1.CheckInferenceRequest
+	(*CheckInferenceResponse)(nil),       // 14: creel.v1.CheckInferenceResponse
+	(*ReportStateRequest)(nil),           // 15: creel.v1.ReportStateRequest
+	(*ReportStateResponse)(nil),          // 16: creel.v1.ReportStateResponse
+	(*SandboxState)(nil),                 // 17: creel.v1.SandboxState
+	(*Confinement)(nil),                  // 18: creel.v1.Confinement
+	(*Protection)(nil),                   // 19: creel.v1.Protection
+	(*MainProcess)(nil),                  // 20: creel.v1.MainProcess
+	nil,                                  // 21: creel.v1.SandboxInspection.LabelsEntry
 }
 var file_creel_v1_creel_proto_depIdxs = []int32{
-	6,  // 0: creel.v1.UpdateSandboxResponse.sandbox:type_name -> creel.v1.SandboxInspection
-	6,  // 1: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
-	15, // 2: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
-	7,  // 3: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
-	8,  // 4: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
-	19, // 5: creel.v1.SandboxInspection.labels:type_name -> creel.v1.SandboxInspection.LabelsEntry
-	8,  // 6: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
-	15, // 7: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
-	16, // 8: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
-	18, // 9: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
-	17, // 10: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
-	2,  // 11: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
-	4,  // 12: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
-	9,  // 13: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
-	11, // 14: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
-	0,  // 15: creel.v1.Creel.UpdateSandbox:input_type -> creel.v1.UpdateSandboxRequest
-	13, // 16: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
-	3,  // 17: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
-	5,  // 18: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
-	10, // 19: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
-	12, // 20: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
-	1,  // 21: creel.v1.Creel.UpdateSandbox:output_type -> creel.v1.UpdateSandboxResponse
-	14, // 22: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
-	17, // [17:23] is the sub-list for method output_type
-	11, // [11:17] is the sub-list for method input_type
+	8,  // 0: creel.v1.UpdateSandboxResponse.sandbox:type_name -> creel.v1.SandboxInspection
+	8,  // 1: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
+	17, // 2: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
+	9,  // 3: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
+	10, // 4: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
+	21, // 5: creel.v1.SandboxInspection.labels:type_name -> creel.v1.SandboxInspection.LabelsEntry
+	10, // 6: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
+	17, // 7: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
+	18, // 8: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
+	20, // 9: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
+	19, // 10: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
+	4,  // 11: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
+	6,  // 12: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
+	11, // 13: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
+	13, // 14: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
+	2,  // 15: creel.v1.Creel.UpdateSandbox:input_type -> creel.v1.UpdateSandboxRequest
+	0,  // 16: creel.v1.Creel.RotateDashboardToken:input_type -> creel.v1.RotateDashboardTokenRequest
+	15, // 17: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
+	5,  // 18: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
+	7,  // 19: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
+	12, // 20: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
+	14, // 21: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
+	3,  // 22: creel.v1.Creel.UpdateSandbox:output_type -> creel.v1.UpdateSandboxResponse
+	1,  // 23: creel.v1.Creel.RotateDashboardToken:output_type -> creel.v1.RotateDashboardTokenResponse
+	16, // 24: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
+	18, // [18:25] is the sub-list for method output_type
+	11, // [11:18] is the sub-list for method input_type
 	11, // [11:11] is the sub-list for extension type_name
 	11, // [11:11] is the sub-list for extension extendee
 	0,  // [0:11] is the sub-list for field type_name
@@ -1579,14 +1678,14 @@ func file_creel_v1_creel_proto_init() {
 	if File_creel_v1_creel_proto != nil {
 		return
 	}
-	file_creel_v1_creel_proto_msgTypes[18].OneofWrappers = []any{}
+	file_creel_v1_creel_proto_msgTypes[20].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_creel_v1_creel_proto_rawDesc), len(file_creel_v1_creel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   20,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -23,11 +23,12 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	Creel_GetIdentity_FullMethodName      = "/creel.v1.Creel/GetIdentity"
-	Creel_InspectSandboxes_FullMethodName = "/creel.v1.Creel/InspectSandboxes"
-	Creel_GetDashboard_FullMethodName     = "/creel.v1.Creel/GetDashboard"
-	Creel_CheckInference_FullMethodName   = "/creel.v1.Creel/CheckInference"
-	Creel_UpdateSandbox_FullMethodName    = "/creel.v1.Creel/UpdateSandbox"
+	Creel_GetIdentity_FullMethodName          = "/creel.v1.Creel/GetIdentity"
+	Creel_InspectSandboxes_FullMethodName     = "/creel.v1.Creel/InspectSandboxes"
+	Creel_GetDashboard_FullMethodName         = "/creel.v1.Creel/GetDashboard"
+	Creel_CheckInference_FullMethodName       = "/creel.v1.Creel/CheckInference"
+	Creel_UpdateSandbox_FullMethodName        = "/creel.v1.Creel/UpdateSandbox"
+	Creel_RotateDashboardToken_FullMethodName = "/creel.v1.Creel/RotateDashboardToken"
 )
 
 // CreelClient is the client API for Creel service.
@@ -52,6 +53,9 @@ type CreelClient interface {
 	// stay. The dashboard's listener follows at once (also when nothing else
 	// changed: it is bound anew); everything else at the sandbox's next start.
 	UpdateSandbox(ctx context.Context, in *UpdateSandboxRequest, opts ...grpc.CallOption) (*UpdateSandboxResponse, error)
+	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
+	// connection through its forward.
+	RotateDashboardToken(ctx context.Context, in *RotateDashboardTokenRequest, opts ...grpc.CallOption) (*RotateDashboardTokenResponse, error)
 }
 
 type creelClient struct {
@@ -112,6 +116,16 @@ func (c *creelClient) UpdateSandbox(ctx context.Context, in *UpdateSandboxReques
 	return out, nil
 }
 
+func (c *creelClient) RotateDashboardToken(ctx context.Context, in *RotateDashboardTokenRequest, opts ...grpc.CallOption) (*RotateDashboardTokenResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(RotateDashboardTokenResponse)
+	err := c.cc.Invoke(ctx, Creel_RotateDashboardToken_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreelServer is the server API for Creel service.
 // All implementations must embed UnimplementedCreelServer
 // for forward compatibility.
@@ -134,6 +148,9 @@ type CreelServer interface {
 	// stay. The dashboard's listener follows at once (also when nothing else
 	// changed: it is bound anew); everything else at the sandbox's next start.
 	UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error)
+	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
+	// connection through its forward.
+	RotateDashboardToken(context.Context, *RotateDashboardTokenRequest) (*RotateDashboardTokenResponse, error)
 	mustEmbedUnimplementedCreelServer()
 }
 
@@ -158,6 +175,9 @@ func (UnimplementedCreelServer) CheckInference(context.Context, *CheckInferenceR
 }
 func (UnimplementedCreelServer) UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method UpdateSandbox not implemented")
+}
+func (UnimplementedCreelServer) RotateDashboardToken(context.Context, *RotateDashboardTokenRequest) (*RotateDashboardTokenResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method RotateDashboardToken not implemented")
 }
 func (UnimplementedCreelServer) mustEmbedUnimplementedCreelServer() {}
 func (UnimplementedCreelServer) testEmbeddedByValue()               {}
@@ -270,6 +290,24 @@ func _Creel_UpdateSandbox_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Creel_RotateDashboardToken_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(RotateDashboardTokenRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreelServer).RotateDashboardToken(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Creel_RotateDashboardToken_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreelServer).RotateDashboardToken(ctx, req.(*RotateDashboardTokenRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Creel_ServiceDesc is the grpc.ServiceDesc for Creel service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -296,6 +334,10 @@ var Creel_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "UpdateSandbox",
 			Handler:    _Creel_UpdateSandbox_Handler,
+		},
+		{
+			MethodName: "RotateDashboardToken",
+			Handler:    _Creel_RotateDashboardToken_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

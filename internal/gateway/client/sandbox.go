@@ -253,6 +253,15 @@ func (c *client) UpdateSandbox(ctx context.Context, name string, spec sandbox.Sp
 	return c.problem(ctx, operation, err)
 }
 
+// RotateDashboardToken implements gateway.Updater.
+func (c *client) RotateDashboardToken(ctx context.Context, name string) (bool, error) {
+	operation := "rotate the dashboard's token of " + name
+	ctx, cancel := budget.Context(ctx, budget.Operation, operation)
+	defer cancel()
+	r, err := c.creel.RotateDashboardToken(ctx, &creelv1.RotateDashboardTokenRequest{Name: name})
+	return r.GetRestartNeeded(), c.problem(ctx, operation, err)
+}
+
 // Dashboard implements gateway.Client.
 func (c *client) Dashboard(ctx context.Context, name string, token bool) (gateway.Dashboard, error) {
 	operation := "ask for the dashboard of " + name

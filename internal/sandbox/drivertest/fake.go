@@ -164,6 +164,19 @@ func (f *Fake) Renew(ctx context.Context, h sandbox.Handle, token credential.Sec
 	return nil
 }
 
+// NewDashboardToken replaces the dashboard's token.
+func (f *Fake) NewDashboardToken(ctx context.Context, h sandbox.Handle, dashboard credential.Secret) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if err := f.enter(ctx, "NewDashboardToken", h.ID); err != nil {
+		return err
+	}
+	if r, err := f.find(h.ID); err == nil {
+		r.secrets.Dashboard = dashboard
+	}
+	return nil
+}
+
 // Observe tells whether a sandbox runs.
 func (f *Fake) Observe(_ context.Context, h sandbox.Handle) sandbox.Liveness {
 	f.mu.Lock()

@@ -6,6 +6,7 @@ package process
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -172,6 +173,27 @@ func (d *Driver) Renew(_ context.Context, h sandbox.Handle, token credential.Sec
 		return fmt.Errorf("write the token of sandbox %s: %w", h.Name, err)
 	}
 	return nil
+}
+
+// NewDashboardToken replaces the token in the launch file.
+func (d *Driver) NewDashboardToken(_ context.Context, h sandbox.Handle, dashboard credential.Secret) error {
+	if err := checkID(h.ID); err != nil {
+		return err
+	}
+	path := d.gateway.Sandbox(h.ID).File(state.LaunchFile)
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read the launch file of sandbox %s: %w", h.Name, err)
+	}
+	var l sandbox.Launch
+	if json.Unmarshal(content, &l) != nil { // the decoder's words may quote a token
+		return fmt.Errorf("read the launch file of sandbox %s: it is damaged", h.Name)
+	}
+	l.DashboardToken = dashboard.Reveal()
+	return d.writeLaunchFile(h, l)
 }
 
 // Observe tells whether the sandbox's supervisor lives: whether its lock is held.

@@ -278,6 +278,39 @@ func TestSupervisorsEnvironmentIsScrubbed(t *testing.T) {
 	}
 }
 
+// The token that a dashboard had before is not left on disk.
+func TestNewDashboardToken(t *testing.T) {
+	d := newDriver(t)
+	h := prepared(t, d, "true")
+	if err := d.NewDashboardToken(t.Context(), h, secret("early")); err != nil {
+		t.Errorf("before the first start: %v", err)
+	}
+	if err := d.Start(t.Context(), h, secret("the-token"), secret("canary-old"), secret("relay")); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.NewDashboardToken(t.Context(), h, secret("fresh")); err != nil {
+		t.Fatal(err)
+	}
+	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var l sandbox.Launch
+	if err := json.Unmarshal(b, &l); err != nil {
+		t.Fatal(err)
+	}
+	if l.DashboardToken != "fresh" || l.RelayToken != "relay" || l.ID != testID || bytes.Contains(b, []byte("canary")) {
+		t.Errorf("launch file: %s", b)
+	}
+	if err := os.WriteFile(path, []byte(`{"dashboard_token":"canary`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.NewDashboardToken(t.Context(), h, secret("fresh")); err == nil || strings.Contains(err.Error(), "canary") {
+		t.Errorf("a damaged file: %v", err)
+	}
+}
+
 func TestFilesArePrivate(t *testing.T) {
 	d := newDriver(t)
 	h := prepared(t, d, "true")

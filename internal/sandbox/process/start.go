@@ -69,14 +69,17 @@ func (d *Driver) Start(ctx context.Context, h sandbox.Handle, token, dashboard, 
 }
 
 func (d *Driver) writeLaunch(h sandbox.Handle, self string, dashboard, relay credential.Secret) error {
-	paths := d.gateway.Sandbox(h.ID)
-	b, err := json.Marshal(sandbox.Launch{ID: h.ID, Name: h.Name, Gateway: h.Gateway, GatewaySocket: d.gateway.Socket(), Dir: paths.Dir(),
-		Executable: self, Spec: h.Spec, HostUID: h.HostUID, HostGID: h.HostGID, DashboardToken: dashboard.Reveal(),
-		RelayToken: relay.Reveal(), Hidden: d.hidden()})
+	return d.writeLaunchFile(h, sandbox.Launch{ID: h.ID, Name: h.Name, Gateway: h.Gateway, GatewaySocket: d.gateway.Socket(),
+		Dir: d.gateway.Sandbox(h.ID).Dir(), Executable: self, Spec: h.Spec, HostUID: h.HostUID, HostGID: h.HostGID,
+		DashboardToken: dashboard.Reveal(), RelayToken: relay.Reveal(), Hidden: d.hidden()})
+}
+
+func (d *Driver) writeLaunchFile(h sandbox.Handle, l sandbox.Launch) error {
+	b, err := json.Marshal(l)
 	if err != nil {
 		return err
 	}
-	if err := state.WriteFile(paths.File(state.LaunchFile), b, state.FileMode); err != nil {
+	if err := state.WriteFile(d.gateway.Sandbox(h.ID).File(state.LaunchFile), b, state.FileMode); err != nil {
 		return fmt.Errorf("write the launch file of sandbox %s: %w", h.Name, err)
 	}
 	return nil

@@ -1,0 +1,96 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"creel/internal/advisory"
+	"creel/internal/cli/ui"
+	"creel/internal/gateway"
+	"creel/internal/layer"
+)
+
+// dashboardRotate rotates the token while nobody else changes the sandbox, and goes
+// on as without.
+func (a *app) dashboardRotate(cmd *cobra.Command, o dashboardOptions) error {
+	err := func() (err error) {
+		l, _, err := a.lock(cmd)
+		if err != nil {
+			return err
+		}
+		defer unlock(l, &err)
+		return a.withSandbox(cmd.Context(), o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
+			o.sandbox = s.Name
+			return a.rotateToken(cmd.Context(), c, s, o.yes)
+		})
+	}()
+	if err != nil {
+		return err
+	}
+	return a.dashboard(cmd.Context(), o)
+}
+
+// rotateToken gives a dashboard a new token. Every session ends, and the agent is
+// started again where it runs, because it is told its token at its start.
+func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspection, yes bool) (err error) {
+	u, can := c.(gateway.Updater)
+	if !can {
+		return advisory.New("dashboard-none", "this gateway keeps no dashboards", nil)
+	}
+	if s.Dashboard.TargetPort == 0 {
+		return noDashboard(s.Name)
+	}
+	question := fmt.Sprintf("Give the dashboard of %s a new token? Whoever is signed in is signed out, and what runs in the sandbox is started again; its workspace stays.", s.Name)
+	if err := a.confirm(ctx, question, yes); err != nil {
+		return err
+	}
+	p := ui.NewProgress(a.Streams)
+	defer p.Close()
+	p.Wait("rotating the token")
+	restart, err := u.RotateDashboardToken(ctx, s.Name)
+	if err != nil {
+		return err
+	}
+	p.End(ui.MarkOK, "the dashboard of "+s.Name+" has a new token; nobody is signed in any more")
+	if !restart {
+		return nil
+	}
+	// Until then the agent takes the old token and not the new one. Both are what
+	// "creel stop" and "creel start" do, but for the wish, which stays.
+	if err := stopSandbox(ctx, c, s.Name, p); err != nil {
+		return err
+	}
+	if err := startSandbox(ctx, c, s.Name, p); err != nil {
+		return err
+	}
+	return a.awaitAgent(ctx, s.Name, p)
+}
+
+// awaitAgent waits until the agent of a sandbox that was started answers.
+func (a *app) awaitAgent(ctx context.Context, name string, p *ui.Progress) error {
+	g, err := a.paths()
+	if err != nil {
+		return err
+	}
+	wanted, _, err := recorded(g)
+	if err != nil {
+		return err
+	}
+	stack, err := a.Layers(ctx, wanted, Scope{Sandbox: name, Only: []layer.ID{layer.Agent}})
+	if err != nil {
+		return err
+	}
+	for _, l := range stack.Layers {
+		for _, do := range l.Plan(ctx, l.Inspect(ctx)) {
+			p.Wait(do.Title)
+			err = errors.Join(err, l.Mend(ctx, do, layer.Progress(p.Report())))
+		}
+	}
+	if stack.Close != nil {
+		err = errors.Join(err, stack.Close())
+	}
+	return err
+}
