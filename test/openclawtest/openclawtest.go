@@ -65,7 +65,8 @@ func Read(home string) (Config, error) {
 
 // Agent is an agent that serves.
 type Agent struct {
-	// Config is asked at every connect, so that a changed file counts at once.
+	// Config is asked at every connect, so that a changed file counts at once. Without
+	// one, or with an error, nobody is let in.
 	Config func() (Config, error)
 	// Tokenless lets everybody in, and Limited nobody, as after too many wrong tokens.
 	Tokenless, Limited bool
@@ -155,9 +156,13 @@ func (a *Agent) socket(w http.ResponseWriter, r *http.Request) {
 
 // judge is why a connect is refused.
 func (a *Agent) judge(r *http.Request, token string) (code, text string) {
-	c, err := a.Config()
+	var c Config
+	err := errors.New("no configuration")
+	if a.Config != nil {
+		c, err = a.Config()
+	}
 	if err != nil {
-		return "INTERNAL", "configuration"
+		return "UNAVAILABLE", "the configuration cannot be read"
 	}
 	if o := r.Header.Get("Origin"); o != "" {
 		u, err := url.Parse(o)

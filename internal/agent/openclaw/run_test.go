@@ -177,4 +177,13 @@ func TestOriginsOfAnEarlierPage(t *testing.T) {
 			t.Error(diff)
 		}
 	}
+	// Once it has gone it is anybody's: who adds it keeps it.
+	put(t, i.config(), `{"gateway":{"controlUi":{"allowedOrigins":["http://127.0.0.1:1"]}}}`, 0o600)
+	if err := configure(getenv, page, &i.log); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(i.config())
+	if err != nil || !slices.Contains(read(t, content).UI.Origins, "http://127.0.0.1:1") {
+		t.Errorf("%v: %s", err, content)
+	}
 }

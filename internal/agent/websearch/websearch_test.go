@@ -23,6 +23,7 @@ func TestCheck(t *testing.T) {
 		{"no search", "openclaw", `{"tools":{"web":{}}}`, nil, NotConfigured, "", "no tools.web.search"},
 		{"null", "openclaw", `{"tools":null}`, nil, NotConfigured, "", "no tools.web.search"},
 		{"a key where a name should be", "openclaw", `{"tools":{"web":{"search":{"enabled":true,"provider":"sk-` + strings.Repeat("A", 20) + canary + `"}}}}`, nil, Enabled, "", "enabled"},
+		{"a long word", "openclaw", `{"tools":{"web":{"search":{"enabled":true,"provider":"` + strings.Repeat("a", 14) + canary + `"}}}}`, nil, Enabled, "", "enabled"},
 		{"another type", "openclaw", `{"tools":{"web":{"search":{"enabled":"` + canary + `"}}}}`, nil, Unreadable, "", "another type"},
 		{"no JSON", "openclaw", `{"tools": ` + canary, nil, Unreadable, "", "neither JSON"},
 		{"empty", "openclaw", " \n", nil, Unreadable, "", "empty"},

@@ -37,8 +37,11 @@ type verdict struct {
 }
 
 func (v verdict) String() string {
-	if v.in {
+	switch {
+	case v.in:
 		return "let in"
+	case v.code == "" && v.text == "":
+		return "" // nothing was answered
 	}
 	return "refused: " + v.text
 }
@@ -137,18 +140,19 @@ func (p *prober) openClawOrigin(ctx context.Context) link {
 }
 
 func (p *prober) openClawWrongOrigin(ctx context.Context) link {
-	return p.ask("websocket with another origin", "dashboard-origin-open", func() (string, error) {
-		v, err := p.connect(ctx, wrongOrigin, p.target.Token)
-		switch {
-		case err != nil:
-			return "", err
-		case v.in:
-			return v.String(), errors.New("it was accepted")
-		case v.code != originNotAllowed:
-			return v.String(), errors.New("its origin was not what it was refused for")
+	const probe = "websocket with another origin"
+	var v verdict
+	l := p.ask(probe, "dashboard-origin-open", func() (_ string, err error) {
+		if v, err = p.connect(ctx, wrongOrigin, p.target.Token); err == nil && v.in {
+			err = errors.New("it was accepted")
 		}
-		return v.String(), nil
+		return v.String(), err
 	})
+	if l.Verdict == health.OK && v.code != originNotAllowed {
+		// It was refused for something else: nothing is known about origins.
+		l.Verdict, l.reason, l.message = health.Unknown, "dashboard-not-asked", probe+": its origin was not what it was refused for"
+	}
+	return l
 }
 
 func (p *prober) openClawToken(ctx context.Context) link {

@@ -28,10 +28,10 @@ func agentWith(spoil func(*openclawtest.Agent, *openclawtest.Config)) *openclawt
 	a := &openclawtest.Agent{}
 	var c openclawtest.Config
 	c.Gateway.Auth.Mode, c.Gateway.Auth.Token = "token", token
+	a.Config = func() (openclawtest.Config, error) { return c, nil }
 	if spoil != nil {
 		spoil(a, &c)
 	}
-	a.Config = func() (openclawtest.Config, error) { return c, nil }
 	return a
 }
 
@@ -52,6 +52,7 @@ func TestOpenClaw(t *testing.T) {
 		{"no authentication", func(_ *agent, c *config) { c.Gateway.Auth.Mode = "none" }, token, health.Failed, "dashboard-token-open"},
 		{"every origin", func(_ *agent, c *config) { c.Gateway.ControlUI.AllowedOrigins = []string{wrongOrigin} }, token, health.Failed, "dashboard-origin-open"},
 		{"shut for a while", func(a *agent, _ *config) { a.Limited = true }, token, health.Unknown, "dashboard-token-limited"},
+		{"refuses everything for another reason", func(a *agent, _ *config) { a.Config = nil }, token, health.Failed, "dashboard-token-refused"},
 		{"token not known", nil, "", health.Unknown, "dashboard-token-unknown"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -76,6 +77,18 @@ func TestOpenClawEvidence(t *testing.T) {
 	}
 	if diff := cmp.Diff(want, verdicts(Probe(t.Context(), target))); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+// A refusal for another reason says nothing about origins.
+func TestOpenClawOriginNotJudged(t *testing.T) {
+	a := agentWith(nil)
+	a.Config = nil
+	r := Probe(t.Context(), openClaw(t, a.Handler()))
+	for _, e := range r.Evidence {
+		if e.Probe == "websocket with another origin" && e.Verdict != health.Unknown {
+			t.Errorf("%+v", e)
+		}
 	}
 }
 
