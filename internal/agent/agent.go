@@ -34,6 +34,9 @@ type Manifest struct {
 	Port          int
 	HealthPath    string // e.g. "/health"; empty without one
 	WebSocketPath string // e.g. "/ws"; empty without one
+	// Preface: it reads what a gateway says in front of each connection (package
+	// dashboard/preface).
+	Preface bool
 }
 
 // NeedsCommand reports whether the user has to give the command.
@@ -46,7 +49,7 @@ func All() []Manifest {
 		{
 			Name: Console, Title: "Creel console",
 			Command: []string{InsideExecutable, "agent", "console"},
-			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/ws",
+			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/ws", Preface: true,
 		},
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/health"
 	"creel/internal/onboard"
@@ -43,6 +44,8 @@ func aliases() map[string]onboard.Key {
 		"port":            onboard.DashboardPort,
 		"control-ui-port": onboard.DashboardPort,
 		"port-target":     onboard.AgentPort,
+		"bind":            onboard.DashboardBind,
+		"chat-ui-url":     onboard.PublicURL,
 	}
 }
 
@@ -103,7 +106,7 @@ func runFlags(f *pflag.FlagSet, o *runOptions) {
 func complete(cmd *cobra.Command) {
 	for flag, values := range map[string][]string{
 		"agent": {"console", "command"}, "runtime": {"embedded"}, "driver": {"process"},
-		"confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
+		"dashboard-bind": {dashboard.Loopback, dashboard.Everybody}, "confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
 		"output": {"text", "jsonl"}, "accept-risk": {"unconfined"},
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -129,7 +132,7 @@ func givenAnswers(f *pflag.FlagSet) (map[onboard.Key]string, error) {
 			problem = usage("flag-conflict", fmt.Sprintf("--%s %s and --%s %s cannot be used together: they answer the same question",
 				from[key], before, flag.Name, value))
 		}
-		if value == "" && problem == nil {
+		if value == "" && !key.Erasable() && problem == nil {
 			problem = usage("usage", "--"+flag.Name+" is empty")
 		}
 		answers[key], from[key] = value, flag.Name

@@ -93,8 +93,8 @@ func Build(in Input) (Chain, error) {
 	default:
 		c.AccessURL = loopback
 	}
-	c.CORSOrigins = []string{origin(loopback)}
-	if o := origin(c.AccessURL); o != c.CORSOrigins[0] {
+	c.CORSOrigins = []string{Origin(loopback)}
+	if o := Origin(c.AccessURL); o != c.CORSOrigins[0] {
 		c.CORSOrigins = append(c.CORSOrigins, o)
 	}
 	return c, nil

@@ -51,7 +51,7 @@ func FuzzBuild(f *testing.F) {
 			t.Fatalf("Build(%q): origins %q", raw, c.CORSOrigins)
 		}
 		for _, o := range c.CORSOrigins {
-			if o == "" || origin(o) != o || strings.ContainsAny(o, " ;,'\"") {
+			if o == "" || Origin(o) != o || strings.ContainsAny(o, " ;,'\"") {
 				t.Fatalf("Build(%q): %q is no origin as a browser writes it", raw, o)
 			}
 		}
@@ -120,7 +120,7 @@ func FuzzAccess(f *testing.F) {
 		}
 		local := netip.MustParseAddr("127.0.0.1")
 		rules := a.Rules(local, local)
-		own := origin(recorded)
+		own := Origin(recorded)
 		q := rules.Read(Headers{Host: strings.SplitN(own, "//", 2)[1]})
 		if !q.HostAllowed() || !q.OriginAllowed(own) {
 			t.Fatalf("%q does not accept its own page %q", recorded, own)
@@ -129,7 +129,7 @@ func FuzzAccess(f *testing.F) {
 		if q.HostAllowed() && strings.ContainsAny(q.Host, " ;,'\"\r\n") {
 			t.Fatalf("host %q passes as %q, which would end a header", host, q.Host)
 		}
-		if q.OriginAllowed(from) && origin(from) != own && origin(from) != "http://"+q.Host {
+		if q.OriginAllowed(from) && Origin(from) != own && Origin(from) != "http://"+q.Host {
 			t.Fatalf("%q at %q accepts origin %q", recorded, host, from)
 		}
 	})

@@ -19,7 +19,7 @@ func Entries(c Chain, in Input, token string) []Entry {
 		return nil
 	}
 	entries := []Entry{{Label: "Dashboard", URL: AuthenticatedURL(c.AccessURL, token)}}
-	seen := map[string]bool{origin(c.AccessURL): true}
+	seen := map[string]bool{Origin(c.AccessURL): true}
 	fallback := ""
 	if in.WSL && in.WSLHost != "" {
 		fallback = "http://" + hostPort(in.WSLHost, c.Port)

@@ -24,7 +24,7 @@ type Rules struct {
 func (a Access) Rules(peer, local netip.Addr) Rules {
 	r := Rules{prefix: a.Prefix(), peer: peer.Unmap(), local: local.Unmap()}
 	if u, err := parse(a.PublicURL); a.PublicURL != "" && err == nil {
-		r.origin, r.host = origin(u.String()), strings.TrimSuffix(canonicalHost(u.Hostname()), ".")
+		r.origin, r.host = Origin(u.String()), strings.TrimSuffix(canonicalHost(u.Hostname()), ".")
 	}
 	for _, text := range a.TrustedProxies {
 		if network, ok := parseNetwork(text); ok {

@@ -94,7 +94,7 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	}
 	loopback := "http://" + hostPort(Loopback, c.Port)
 	wide := c.BindAddress == Everybody
-	public := a.PublicURL != "" && origin(c.AccessURL) != origin(loopback)
+	public := a.PublicURL != "" && Origin(c.AccessURL) != Origin(loopback)
 	var s Situation
 	kind := func(holds bool, name string) {
 		if holds {
@@ -117,7 +117,7 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	s.Entries = entriesFor(c, in, m, s.URL)
 	s.Guidance = Guidance(s.Entries, c.Port, l.Bound && !tunnel, m.WSL && wide)
 	if !l.Bound {
-		s.Commands = append(s.Commands, quoted(ForwardCommand(c.ForwardTarget, sandbox)))
+		s.Commands = append(s.Commands, advisory.QuoteAll(ForwardCommand(c.ForwardTarget, sandbox)))
 	}
 	s.advise(m, c, a, sandbox, wide, public)
 	return s, nil
@@ -166,7 +166,7 @@ func entriesFor(c Chain, in Input, m Machine, first string) []Entry {
 	var entries []Entry
 	alternatives := 0
 	add := func(label, url string) {
-		o := origin(url)
+		o := Origin(url)
 		if seen[o] {
 			return
 		}
@@ -199,12 +199,4 @@ func withPath(raw string) string {
 		return raw + "/"
 	}
 	return raw
-}
-
-func quoted(words []string) string {
-	out := make([]string, len(words))
-	for i, w := range words {
-		out[i] = advisory.Quote(w)
-	}
-	return strings.Join(out, " ")
 }

@@ -114,10 +114,10 @@ func hostPort(host string, port int) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), strconv.Itoa(port))
 }
 
-// origin is scheme, host and port as a browser writes them in the Origin header:
+// Origin is scheme, host and port as a browser writes them in the Origin header:
 // lower case, without a port that is the scheme's default. Empty when raw is no
 // URL with a host.
-func origin(raw string) string {
+func Origin(raw string) string {
 	u, err := url.Parse(raw)
 	if err != nil || u.Hostname() == "" {
 		return ""

@@ -12,6 +12,7 @@ import (
 
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 	"creel/internal/inference"
 	"creel/internal/sandbox"
@@ -152,6 +153,7 @@ type Dashboard struct {
 	Token      credential.Secret // empty unless asked for
 	HealthPath string
 	WebSocket  string
+	Access     dashboard.Access // as declared
 }
 
 // LogLine is one line of a sandbox's log.

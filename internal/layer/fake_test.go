@@ -217,7 +217,8 @@ func (c client) Dashboard(_ context.Context, name string, token bool) (gateway.D
 	if _, err := c.box(name); err != nil {
 		return gateway.Dashboard{}, err
 	}
-	return gateway.Dashboard{Forward: c.forwards[name]}, nil
+	d := c.specs[name].Dashboard
+	return gateway.Dashboard{Forward: c.forwards[name], WebSocket: d.WebSocket, Access: d.Access}, nil
 }
 
 func (c client) Exec(context.Context, gateway.Exec) (int, error) { return 0, errors.New("not needed") }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 )
 
 // Phase is where a sandbox is in its life.
@@ -69,6 +70,11 @@ type Dashboard struct {
 	PortExplicit bool   `json:"port_explicit"`
 	HealthPath   string `json:"health_path"`    // e.g. "/health"; empty without one
 	WebSocket    string `json:"websocket_path"` // e.g. "/ws"; empty without one
+	// Access is what was declared about how it is reached.
+	dashboard.Access
+	// Preface: the agent reads who connected, and Access, in front of each connection
+	// (package dashboard/preface).
+	Preface bool `json:"preface,omitempty"`
 }
 
 // Spec is what a sandbox should be.

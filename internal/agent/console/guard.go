@@ -2,35 +2,16 @@ package console
 
 import (
 	"context"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 
 	"creel/internal/dashboard"
 	"creel/internal/dashboard/preface"
 )
 
-// What a request's context carries: of its connection the rules, and of itself
-// what is believed of it.
-type (
-	rulesKey   struct{}
-	requestKey struct{}
-)
-
-// withRules has each connection's rules found out when they are needed first: the
-// server's accept loop must not wait for a slow preface.
-func withRules(ctx context.Context, c net.Conn) context.Context {
-	return context.WithValue(ctx, rulesKey{}, sync.OnceValue(func() dashboard.Rules { return preface.Rules(c) }))
-}
-
-func rulesOf(r *http.Request) dashboard.Rules {
-	if rules, ok := r.Context().Value(rulesKey{}).(func() dashboard.Rules); ok {
-		return rules()
-	}
-	return dashboard.Rules{}
-}
+// requestKey is where a request's context carries what is believed of it.
+type requestKey struct{}
 
 // requestOf is what guard believes of a request.
 func requestOf(r *http.Request) dashboard.Request {
@@ -59,7 +40,7 @@ func guard(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		q := rulesOf(r).Read(dashboard.Headers{Host: r.Host, ForwardedFor: r.Header.Values("X-Forwarded-For"),
+		q := preface.Of(r.Context()).Read(dashboard.Headers{Host: r.Host, ForwardedFor: r.Header.Values("X-Forwarded-For"),
 			ForwardedProto: r.Header.Values("X-Forwarded-Proto"), ForwardedHost: r.Header.Values("X-Forwarded-Host")})
 		if !q.HostAllowed() {
 			http.Error(w, wrongName, http.StatusForbidden)
@@ -88,16 +69,18 @@ func sameOrigin(r *http.Request) bool { return requestOf(r).OriginAllowed(r.Head
 // takes it off. What is one of our own paths as it is needs no taking off.
 func belowPrefix(mux *http.ServeMux) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		prefix := rulesOf(r).Prefix()
-		if _, own := mux.Handler(r); prefix == "" || own != "" {
+		prefix := preface.Of(r.Context()).Prefix()
+		_, own := mux.Handler(r)
+		switch {
+		case prefix == "" || own != "":
 			mux.ServeHTTP(w, r)
-			return
-		}
-		if r.URL.Path == prefix {
+		case r.URL.Path == prefix:
 			// The page's own addresses are relative: they need the slash.
 			http.Redirect(w, r, (&url.URL{Path: prefix + "/"}).EscapedPath(), http.StatusPermanentRedirect)
-			return
+		case strings.HasPrefix(r.URL.Path, prefix+"/"):
+			http.StripPrefix(prefix, mux).ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
 		}
-		http.StripPrefix(prefix, mux).ServeHTTP(w, r)
 	})
 }

@@ -49,7 +49,7 @@ func serve(ctx context.Context, s settings, listener net.Listener, out io.Writer
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
-		ConnContext:       withRules,
+		ConnContext:       preface.Keep,
 		ErrorLog:          log.New(out, "console: ", 0),
 	}
 	fmt.Fprintf(out, "console: listening on %s\n", listener.Addr())

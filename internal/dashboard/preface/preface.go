@@ -11,11 +11,13 @@
 package preface
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/pires/go-proxyproto"
@@ -60,6 +62,22 @@ func Listen(l net.Listener, patience time.Duration) net.Listener {
 		}
 		return nil
 	}}
+}
+
+type rulesKey struct{}
+
+// Keep is a ConnContext of an http.Server whose handlers ask Of. What a connection
+// begins with is read when somebody asks: the accept loop waits for nobody.
+func Keep(ctx context.Context, c net.Conn) context.Context {
+	return context.WithValue(ctx, rulesKey{}, sync.OnceValue(func() dashboard.Rules { return Rules(c) }))
+}
+
+// Of returns the rules for the connection that a request came by.
+func Of(ctx context.Context) dashboard.Rules {
+	if rules, ok := ctx.Value(rulesKey{}).(func() dashboard.Rules); ok {
+		return rules()
+	}
+	return dashboard.Rules{}
 }
 
 // Rules are those for a connection of Listen's. It waits for the header.
