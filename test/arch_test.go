@@ -167,6 +167,7 @@ var homes = []onlyIn{
 	{[]string{"k8s.io/..."}, []string{"creel/internal/gateway/kube", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "a cluster is reached in three places"},
 	{[]string{"github.com/moby/...", "github.com/containerd/..."}, []string{"creel/internal/host/engine"}, "one package reaches container engines"},
 	{[]string{"creel/internal/supervisor/confine/..."}, []string{"creel/internal/app", "creel/internal/supervisor/...", "creel/internal/sandbox/process"}, "confinement belongs to supervisors and their driver"},
+	{[]string{"github.com/pires/go-proxyproto/..."}, []string{"creel/internal/dashboard/preface"}, "one package knows what stands in front of a connection"},
 	{[]string{"filippo.io/age/..."}, []string{"creel/internal/credential"}, "one package encrypts at rest"},
 }
 

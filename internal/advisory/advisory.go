@@ -103,6 +103,15 @@ func IsPlain(word string) bool {
 	return word != "" && strings.Trim(word, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_./:=,@%+") == ""
 }
 
+// QuoteAll makes a command line of words that a user may copy into a shell.
+func QuoteAll(words []string) string {
+	quoted := make([]string, len(words))
+	for i, w := range words {
+		quoted[i] = Quote(w)
+	}
+	return strings.Join(quoted, " ")
+}
+
 // Quote makes one word of a command line that a user may copy into a shell.
 func Quote(word string) string {
 	if IsPlain(word) {

@@ -40,6 +40,9 @@ type Manifest struct {
 	WebSocketPath string // e.g. "/ws"; empty without one
 	// Protocol is what is spoken there: empty for Creel's own, or the agent's name.
 	Protocol string
+	// Preface: it reads what a gateway says in front of each connection (package
+	// dashboard/preface).
+	Preface bool
 }
 
 // Need is whether something has to be given.
@@ -68,7 +71,7 @@ func All() []Manifest {
 		{
 			Name: Console, Title: "Creel console",
 			Command: []string{InsideExecutable, "agent", "console"},
-			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/ws",
+			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/ws", Preface: true,
 		},
 		{
 			Name: OpenClaw, Title: "OpenClaw",

@@ -18,12 +18,14 @@ import (
 	"creel/internal/cli"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/gateway/embedded"
 	"creel/internal/gateway/external"
 	"creel/internal/gateway/launch"
 	"creel/internal/gateway/openshell"
+	"creel/internal/host"
 	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
@@ -61,6 +63,8 @@ func Main(ctx context.Context, args []string, o Options) int {
 		Layers:         g.layers,
 		AfterEntry:     o.AfterEntry,
 		ProbeDashboard: probeDashboard,
+		ProbePublicURL: probePublicURL,
+		Machine:        func() dashboard.Machine { return machine(host.Sources{}) },
 		OpenBrowser:    openBrowser,
 		Destroy:        g.destroy,
 		SavedLog:       g.savedLog,
@@ -198,11 +202,13 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 			Key: key, Check: inference.CheckRoute,
 		}),
 	}
+	// Whether this is a WSL is asked once, and without looking at interfaces.
+	wsl := dashboard.DetectWSL(g.getenv, host.Collect().Kernel)
 	for _, s := range doc.Sandboxes {
 		if scope.Sandbox != "" && s.Name != scope.Sandbox {
 			continue
 		}
-		spec, err := s.Spec()
+		spec, err := s.Spec(wsl)
 		if err != nil {
 			return cli.Stack{}, fmt.Errorf("sandbox %s: %w", s.Name, err)
 		}

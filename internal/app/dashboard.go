@@ -2,6 +2,7 @@ package app
 
 import (
 	"context"
+	"os"
 	"os/exec"
 	"runtime"
 	"syscall"
@@ -10,20 +11,45 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/agent"
 	"creel/internal/bundle"
+	"creel/internal/dashboard"
 	"creel/internal/dashboard/probe"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/host"
 	"creel/internal/layer"
 	"creel/internal/registration"
 	"creel/internal/state"
 )
 
 // probeDashboard proves that a dashboard opens.
-func probeDashboard(ctx context.Context, d gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
+func probeDashboard(ctx context.Context, d gateway.Dashboard) health.Result {
+	return resultOf(probe.Probe(ctx, targetOf(d)))
+}
+
+// probePublicURL proves that it opens at its public URL.
+func probePublicURL(ctx context.Context, d gateway.Dashboard) health.Result {
+	return resultOf(probe.Public(ctx, targetOf(d)))
+}
+
+func targetOf(d gateway.Dashboard) probe.Target {
 	m, _ := agent.Lookup(d.Agent) // of an agent that is not known nothing more is known
-	r := probe.Probe(ctx, probe.Target{Host: d.Forward.Bind, Port: d.Forward.Port, HealthPath: d.HealthPath,
-		WebSocketPath: d.WebSocket, Protocol: m.Protocol, Token: d.Token})
-	return r.Verdict, r.Reason, r.Message, r.Evidence
+	return probe.Target{Host: d.Forward.Bind, Port: d.Forward.Port, HealthPath: d.HealthPath, WebSocketPath: d.WebSocket,
+		Protocol: m.Protocol, Token: d.Token, Access: d.Access}
+}
+
+func resultOf(r probe.Report) health.Result {
+	return health.Result{Verdict: r.Verdict, Reason: r.Reason, Message: r.Message, Evidence: r.Evidence, Caveats: r.Caveats}
+}
+
+// machine is what package dashboard judges by, as it is now.
+func machine(sources host.Sources) dashboard.Machine {
+	getenv := sources.Getenv
+	if getenv == nil {
+		getenv = os.Getenv
+	}
+	seat := sources.Seat()
+	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, seat.Kernel), SSH: dashboard.DetectSSH(getenv), Container: seat.Container,
+		Addresses: seat.Addresses, User: seat.User, Hostname: seat.Hostname, Display: seat.Display}
 }
 
 // openBrowser hands a URL to the desktop's opener.

@@ -29,7 +29,7 @@ func (g *graph) hostChecks(paths state.Gateway, doc desired.Document) []layer.Ho
 		{Name: "confinement", Ask: func(ctx context.Context) (string, *health.Caveat, error) { return confinement(ctx, doc) }},
 		{Name: "state directory", Ask: func(context.Context) (string, *health.Caveat, error) { return directory(paths) }},
 		{Name: "disk", Ask: func(context.Context) (string, *health.Caveat, error) { return disk(paths) }},
-		{Name: "memory", Ask: func(context.Context) (string, *health.Caveat, error) { return memory(host.Collect(g.getenv)) }},
+		{Name: "memory", Ask: func(context.Context) (string, *health.Caveat, error) { return memory(host.Collect()) }},
 		{Name: "socket path", Ask: func(context.Context) (string, *health.Caveat, error) {
 			path := paths.Socket()
 			return fmt.Sprintf("%d of at most %d bytes", len(path), state.MaxSocketPath), nil, host.CheckSocketPath(path)

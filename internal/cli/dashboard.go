@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,23 +21,31 @@ type dashboardOptions struct {
 	sandbox               string
 	open, showToken, json bool
 	rotate, yes           bool
+	declared              []declaration
 }
 
 // DashboardDocument is what `creel dashboard --json` prints. It never holds the
 // token.
 type DashboardDocument struct {
-	Verdict    health.Summary    `json:"verdict"`
-	Sandbox    string            `json:"sandbox"`
-	URL        string            `json:"url"`
-	Bind       string            `json:"bind"`
-	Port       int               `json:"port"`
-	WantedPort int               `json:"wanted_port"`
-	TargetPort int               `json:"target_port"`
-	Bound      bool              `json:"bound"`
-	Reason     string            `json:"reason"`
-	Message    string            `json:"message"`
-	Evidence   []health.Evidence `json:"evidence"`
-	Hints      []string          `json:"hints"`
+	Verdict        health.Summary    `json:"verdict"`
+	Sandbox        string            `json:"sandbox"`
+	URL            string            `json:"url"`
+	Situation      []string          `json:"situation"`
+	Tunnel         string            `json:"tunnel"`
+	Entries        []dashboard.Entry `json:"entries"`
+	Guidance       []string          `json:"guidance"`
+	Bind           string            `json:"bind"`
+	Port           int               `json:"port"`
+	WantedPort     int               `json:"wanted_port"`
+	TargetPort     int               `json:"target_port"`
+	Bound          bool              `json:"bound"`
+	PublicURL      string            `json:"public_url"`
+	TrustedProxies []string          `json:"trusted_proxies"`
+	Reason         string            `json:"reason"`
+	Message        string            `json:"message"`
+	Evidence       []health.Evidence `json:"evidence"`
+	Caveats        []health.Caveat   `json:"caveats"`
+	Hints          []string          `json:"hints"`
 }
 
 func (a *app) dashboardCommand() *cobra.Command {
@@ -44,53 +53,85 @@ func (a *app) dashboardCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "dashboard [SANDBOX]",
 		Short: "Prove that a sandbox's dashboard opens, and open it",
-		Long: `Print the URL of a sandbox's dashboard after proving that it opens: listener, page,
-WebSocket, the right token accepted and a wrong one refused. The token is part of
-the printed URL only with --show-token; --open hands it to the browser without
-showing it.`,
-		Example:           "  creel dashboard\n  creel dashboard SANDBOX --open\n  creel dashboard SANDBOX --json",
+		Long: `Print the URL of a sandbox's dashboard that works from where you sit, after proving
+that it opens: listener, health, page, WebSocket with the right origin accepted and
+with a wrong one refused, the right token accepted and a wrong one refused. In an SSH
+session the "ssh -L" line to run first is printed too; on WSL the address that
+Windows reaches; behind a reverse proxy the public URL, which is asked as well.
+
+How the dashboard is reached is declared by --bind, --port, --public-url and
+--trusted-proxies. A declaration is recorded and takes effect at once; the agent
+goes on. An empty value takes a declaration back. docs/dashboard.md says more.
+
+The token is part of the printed URL only with --show-token; --open hands it to the
+browser without showing it.`,
+		Example: "  creel dashboard\n  creel dashboard SANDBOX --open\n  creel dashboard SANDBOX --json\n" +
+			"  creel dashboard SANDBOX --bind 0.0.0.0\n  creel dashboard SANDBOX --bind 127.0.0.1 --public-url https://agent.example/claw --trusted-proxies 127.0.0.1",
 		GroupID:           "use",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeSandbox,
-		RunE: func(cmd *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.sandbox = first(args)
+			o.declared = givenDeclarations(cmd.Flags())
 			if o.yes && !o.rotate {
 				return usage("usage", "--yes is for --rotate-token")
 			}
 			if o.rotate {
 				return a.dashboardRotate(cmd, o)
 			}
-			return a.dashboard(cmd.Context(), o)
+			return a.dashboard(cmd, o)
 		},
 	}
 	f := cmd.Flags()
 	f.BoolVar(&o.open, "open", false, "open it in a browser, signed in")
 	f.BoolVar(&o.showToken, "show-token", false, "print the URL with its token: whoever has it can use the agent")
+	for _, d := range declarations() {
+		f.String(d.flag, "", d.meaning)
+	}
 	jsonFlag(cmd, &o.json)
 	f.BoolVar(&o.rotate, "rotate-token", false, "make a new token first: the old one and whoever is signed in with it are out, and the agent is started again")
 	f.BoolVarP(&o.yes, "yes", "y", false, "rotate without asking")
 	exclusive(cmd, "json", "show-token")
+	if err := cmd.RegisterFlagCompletionFunc("bind", cobra.FixedCompletions([]string{dashboard.Loopback, dashboard.Everybody}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
+		panic(err) // the flag is this command's own
+	}
 	return cmd
 }
 
-func (a *app) dashboard(ctx context.Context, o dashboardOptions) error {
+func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
+	ctx := cmd.Context()
+	if len(o.declared) > 0 {
+		name, err := a.declareDashboard(cmd, o.sandbox, o.declared)
+		if err != nil {
+			return err
+		}
+		o.sandbox = name
+	}
 	return a.withSandbox(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
 		d, err := getDashboard(ctx, c, s.Name)
 		if err != nil {
 			return err
 		}
-		doc := a.proveDashboard(ctx, s.Name, d)
-		switch {
-		case o.json:
-			err = a.Streams.JSON(doc)
-		case doc.URL == "":
-			a.renderDashboard(doc, "")
-		case o.showToken:
-			a.renderDashboard(doc, dashboard.AuthenticatedURL(doc.URL, d.Token.Reveal()))
-		default:
-			a.renderDashboard(doc, doc.URL)
+		machine := a.Machine()
+		doc, err := a.proveDashboard(ctx, s.Name, d, machine)
+		if err != nil {
+			return err
 		}
-		if o.open && doc.Verdict == health.SummaryOK {
+		token := credential.Secret{}
+		if o.showToken {
+			token = d.Token
+		}
+		if o.json {
+			err = a.Streams.JSON(doc)
+		} else {
+			a.renderDashboard(doc, token)
+		}
+		switch {
+		case !o.open || doc.Verdict != health.SummaryOK:
+		case machine.SSH.Session && !machine.Display:
+			err = errors.Join(err, advisory.New("browser-missing", "this is a session over SSH: your browser is on the machine that you came from", nil,
+				"creel dashboard "+s.Name+" --show-token"))
+		default:
 			err = errors.Join(err, a.openDashboard(ctx, doc.URL, d.Token))
 		}
 		return errors.Join(err, asError(ofSummary(doc.Verdict)))
@@ -116,43 +157,91 @@ func noDashboard(name string) error {
 		"creel connect "+name, "creel onboard --name "+name+" --agent-port PORT")
 }
 
-// proveDashboard probes what a browser will do.
-func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboard) DashboardDocument {
+// proveDashboard judges the situation and probes what a browser will do.
+func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboard, machine dashboard.Machine) (DashboardDocument, error) {
 	f := d.Forward
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
-		TargetPort: f.TargetPort, Bound: f.Bound, Evidence: []health.Evidence{}, Hints: []string{}}
+		TargetPort: f.TargetPort, Bound: f.Bound, PublicURL: d.Access.PublicURL, TrustedProxies: orEmpty(d.Access.TrustedProxies),
+		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: []health.Caveat{}}
+	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound}
+	if listener.Port == 0 {
+		listener.Port = cmp.Or(f.WantedPort, dashboard.DefaultPort) // not bound yet
+	}
+	s, err := dashboard.Judge(machine, d.Access, listener, name)
+	if err != nil {
+		return doc, fmt.Errorf("judge how the dashboard of %s is reached: %w", name, err)
+	}
+	doc.Situation, doc.Guidance, doc.Hints = s.Kinds, orEmpty(s.Guidance), orEmpty(s.Commands)
 	if !f.Bound {
 		doc.Reason, doc.Message = "dashboard-not-bound", "the gateway does not listen for the dashboard"
 		if f.Error != "" {
 			doc.Message += ": " + credential.Redact(f.Error)
 		}
-		doc.Hints = hintsOf(doc.Reason, nil)
-		return doc
+		doc.Hints = append(hintsOf(doc.Reason, nil), doc.Hints...)
+		return doc, nil
 	}
-	doc.URL = dashboardURL(f)
-	verdict, reason, message, evidence := a.ProbeDashboard(ctx, d)
-	doc.Verdict = verdictOf(health.Result{Verdict: verdict})
-	doc.Reason, doc.Message, doc.Evidence = reason, credential.Redact(message), orEmpty(evidence)
+	doc.URL, doc.Entries, doc.Tunnel = s.URL, s.Entries, advisory.QuoteAll(s.Tunnel)
+	r := a.ProbeDashboard(ctx, d)
+	if r.Verdict == health.OK && s.Is("proxy") {
+		r = withPublic(r, a.ProbePublicURL(ctx, d))
+	}
+	doc.Verdict = verdictOf(health.Result{Verdict: r.Verdict})
+	doc.Reason, doc.Message = r.Reason, credential.Redact(r.Message)
+	doc.Evidence, doc.Caveats = orEmpty(r.Evidence), orEmpty(r.Caveats)
 	if doc.Verdict != health.SummaryOK {
-		doc.Hints = hintsOf(reason, nil)
+		doc.Hints = hintsOf(doc.Reason, nil)
 	}
-	return doc
+	return doc, nil
 }
 
-// renderDashboard prints the URL as the only data.
-func (a *app) renderDashboard(doc DashboardDocument, url string) {
+// withPublic adds what the public URL answered. One that answers wrongly is a
+// dashboard that does not open; of one that could not be asked nothing is known,
+// and the dashboard opens all the same.
+func withPublic(r, public health.Result) health.Result {
+	r.Evidence = append(r.Evidence, public.Evidence...)
+	switch public.Verdict {
+	case health.Failed:
+		r.Verdict, r.Reason, r.Message = public.Verdict, public.Reason, public.Message
+	case health.Unknown:
+		r.Caveats = append(r.Caveats, health.Caveat{Advisory: public.Reason, Message: public.Message})
+	default:
+		r.Message += "; " + public.Message
+	}
+	return r
+}
+
+// renderDashboard prints the URL as the only data. The token is empty unless it was
+// asked for.
+func (a *app) renderDashboard(doc DashboardDocument, token credential.Secret) {
 	t := a.Streams.ErrTerminal
 	a.Streams.Say("%s: %s", t.Verdict(ui.MarkOf(string(doc.Verdict))), doc.Message)
 	if doc.Port != doc.WantedPort && doc.WantedPort != 0 && doc.Bound {
 		a.Streams.Say("port %d was taken; port %d is used instead", doc.WantedPort, doc.Port)
 	}
-	if url != "" {
-		a.Streams.Print("%s", url)
+	for _, line := range doc.Guidance {
+		a.Streams.Say("%s", line)
+	}
+	if doc.Tunnel != "" {
+		a.Streams.Say("Run this on the machine with your browser; if you reach this one by another name, use that:\n  %s", doc.Tunnel)
+	}
+	if doc.URL != "" {
+		a.Streams.Print("%s", dashboard.AuthenticatedURL(doc.URL, token.Reveal()))
+	}
+	for i, e := range doc.Entries {
+		if i > 0 { // the first is the one that was printed
+			a.Streams.Say("  %s: %s", e.Label, e.URL)
+		}
+	}
+	if !token.Empty() && len(doc.Entries) > 1 {
+		a.Streams.Say("  with the same part after the #")
+	}
+	for _, c := range doc.Caveats {
+		a.Streams.Say("%s: %s [%s]", t.Glyph(ui.MarkDegraded), c.Message, c.Advisory)
 	}
 	if doc.Verdict != health.SummaryOK {
 		for _, e := range doc.Evidence {
 			a.Streams.Say("  %s %s: %s", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, e.Answer)
 		}
-		a.Streams.Next(doc.Hints...)
 	}
+	a.Streams.Next(doc.Hints...)
 }

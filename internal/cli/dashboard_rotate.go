@@ -30,7 +30,7 @@ func (a *app) dashboardRotate(cmd *cobra.Command, o dashboardOptions) error {
 	if err != nil {
 		return err
 	}
-	return a.dashboard(cmd.Context(), o)
+	return a.dashboard(cmd, o)
 }
 
 // rotateToken gives a dashboard a new token. Every session ends, and the agent is
@@ -58,15 +58,22 @@ func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspe
 	if !restart {
 		return nil
 	}
-	// Until then the agent takes the old token and not the new one. Both are what
-	// "creel stop" and "creel start" do, but for the wish, which stays.
-	if err := stopSandbox(ctx, c, s.Name, p); err != nil {
+	p.Close()
+	return a.restartAgent(ctx, c, s.Name) // until then it takes the old token and not the new one
+}
+
+// restartAgent starts a sandbox again whose agent has to be told something new. It
+// does what "creel stop" and "creel start" do, but for the wish, which stays.
+func (a *app) restartAgent(ctx context.Context, c gateway.Client, name string) error {
+	p := ui.NewProgress(a.Streams)
+	defer p.Close()
+	if err := stopSandbox(ctx, c, name, p); err != nil {
 		return err
 	}
-	if err := startSandbox(ctx, c, s.Name, p); err != nil {
+	if err := startSandbox(ctx, c, name, p); err != nil {
 		return err
 	}
-	return a.awaitAgent(ctx, s.Name, p)
+	return a.awaitAgent(ctx, name, p)
 }
 
 // awaitAgent waits until the agent of a sandbox that was started answers.

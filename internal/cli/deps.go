@@ -10,6 +10,7 @@ import (
 	"creel/internal/bundle"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/layer"
@@ -56,6 +57,12 @@ type Deps struct {
 	// ProbeDashboard proves that a dashboard opens: listener, page, WebSocket,
 	// right and wrong token. d.Token holds the token.
 	ProbeDashboard layer.Probe
+
+	// ProbePublicURL proves that it opens at its public URL. No token is sent there.
+	ProbePublicURL layer.Probe
+
+	// Machine is how the person sits at this machine now.
+	Machine func() dashboard.Machine
 
 	// OpenBrowser shows a URL that carries no secret to the user. It may return
 	// before or after the browser has fetched it; ctx is not ended once it was.

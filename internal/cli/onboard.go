@@ -13,6 +13,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/agent"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/health"
 	"creel/internal/onboard"
@@ -44,6 +45,8 @@ func aliases() map[string]onboard.Key {
 		"port":            onboard.DashboardPort,
 		"control-ui-port": onboard.DashboardPort,
 		"port-target":     onboard.AgentPort,
+		"bind":            onboard.DashboardBind,
+		"chat-ui-url":     onboard.PublicURL,
 	}
 }
 
@@ -104,7 +107,7 @@ func runFlags(f *pflag.FlagSet, o *runOptions) {
 func complete(cmd *cobra.Command) {
 	for flag, values := range map[string][]string{
 		"agent": agent.Names(), "runtime": {"embedded"}, "driver": {"process"},
-		"confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
+		"dashboard-bind": {dashboard.Loopback, dashboard.Everybody}, "confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
 		"output": {"text", "jsonl"}, "accept-risk": {"unconfined"},
 	} {
 		if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
@@ -130,7 +133,7 @@ func givenAnswers(f *pflag.FlagSet) (map[onboard.Key]string, error) {
 			problem = usage("flag-conflict", fmt.Sprintf("--%s %s and --%s %s cannot be used together: they answer the same question",
 				from[key], before, flag.Name, value))
 		}
-		if value == "" && problem == nil {
+		if value == "" && !key.Erasable() && problem == nil {
 			problem = usage("usage", "--"+flag.Name+" is empty")
 		}
 		answers[key], from[key] = value, flag.Name
@@ -357,7 +360,7 @@ func hasDashboard(d desired.Document, name string) bool {
 	if !ok {
 		return false
 	}
-	spec, err := s.Spec()
+	spec, err := s.Spec(false)
 	return err == nil && spec.Dashboard.TargetPort != 0
 }
 

@@ -19,6 +19,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -68,6 +69,9 @@ func (s worldState) token() string {
 	return fmt.Sprintf("canary-rotated-token-%d", s.Rotated)
 }
 
+// takenPort is somebody else's.
+const takenPort = 5999
+
 func newWorld(path string) *world { return &world{path: path, mu: &sync.Mutex{}} }
 
 func (w *world) with(change func(*worldState) error) error {
@@ -110,7 +114,7 @@ func (w *world) deps(getenv func(string) string) Deps {
 	return Deps{
 		Getenv: getenv, Build: Build{Version: "1.2.3", ID: "abc"}, Roots: roots, Runtime: runtime,
 		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
-			return w.layers(d, scope)
+			return w.layers(d, scope, machine(getenv).WSL)
 		},
 		AttachRegistration: func(_ string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
 			registered, err := os.ReadFile(filepath.Join(filepath.Dir(w.path), "registered.crt"))
@@ -124,6 +128,8 @@ func (w *world) deps(getenv func(string) string) Deps {
 		},
 		ClusterSecrets: func(_ context.Context, p Place) (bundle.Target, error) { return worldCluster{w, p}, nil },
 		ProbeDashboard: w.probe,
+		ProbePublicURL: w.probePublic,
+		Machine:        func() dashboard.Machine { return machine(getenv) },
 		OpenBrowser: func(context.Context, string) error {
 			return advisory.New("browser-missing", "no program to open a browser was found", nil)
 		},
@@ -174,15 +180,38 @@ func (w *world) deps(getenv func(string) string) Deps {
 	}
 }
 
-func (w *world) probe(_ context.Context, d gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
-	e := []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}
+func (w *world) probe(_ context.Context, d gateway.Dashboard) health.Result {
+	r := health.Result{Verdict: health.OK, Message: "the dashboard opens", Evidence: []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}}
 	if told := w.get().Told; d.Token.Reveal() != cmp.Or(told, dashboardToken) {
-		return health.Failed, "dashboard-token-refused", "the token is refused", e
+		r.Verdict, r.Reason, r.Message = health.Failed, "dashboard-token-refused", "the token is refused"
 	}
-	return health.OK, "", "the dashboard opens", e
+	if d.WebSocket == "" {
+		r.Caveats = []health.Caveat{{Advisory: "dashboard-unguarded", Message: "its agent does not look at names"}}
+	}
+	return r
 }
 
-func (w *world) layers(d desired.Document, scope Scope) (Stack, error) {
+// probePublic knows three public URLs.
+func (w *world) probePublic(_ context.Context, d gateway.Dashboard) health.Result {
+	e := func(answer string, v health.Verdict) []health.Evidence {
+		return []health.Evidence{{Probe: "public", Answer: answer, Verdict: v}}
+	}
+	switch d.Access.PublicURL {
+	case "https://good.example/claw":
+		return health.Result{Verdict: health.OK, Message: "the public URL opens it", Evidence: e("200", health.OK)}
+	case "https://broken.example":
+		return health.Result{Verdict: health.Failed, Reason: "dashboard-proxy", Message: "the proxy answers with status 502", Evidence: e("502", health.Failed)}
+	}
+	return health.Result{Reason: "dashboard-public-unreachable", Message: "its name cannot be resolved here", Evidence: e("no such name", health.Unknown)}
+}
+
+// machine is how the session is, as the environment says.
+func machine(getenv func(string) string) dashboard.Machine {
+	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, ""), SSH: dashboard.DetectSSH(getenv), Container: getenv("container"),
+		Addresses: []string{"192.0.2.7"}, User: "me", Hostname: "box", Display: getenv("DISPLAY") != ""}
+}
+
+func (w *world) layers(d desired.Document, scope Scope, wsl bool) (Stack, error) {
 	r := worldRuntime{w}
 	session := layer.NewSession(r)
 	key := scope.Key
@@ -198,7 +227,7 @@ func (w *world) layers(d desired.Document, scope Scope) (Stack, error) {
 		if scope.Sandbox != "" && scope.Sandbox != s.Name {
 			continue
 		}
-		spec, err := s.Spec()
+		spec, err := s.Spec(wsl)
 		if err != nil {
 			return Stack{}, err
 		}
@@ -321,7 +350,7 @@ func (c worldClient) CreateSandbox(_ context.Context, name string, spec sandbox.
 			if port == 0 {
 				port = 18789 + len(s.Sandboxes)
 			}
-			in.Dashboard = gateway.Forward{Sandbox: name, Bind: "127.0.0.1", Port: port, WantedPort: port, TargetPort: d.TargetPort, Bound: true}
+			in.Dashboard = gateway.Forward{Sandbox: name, Bind: d.Bind, Port: port, WantedPort: port, TargetPort: d.TargetPort, Bound: true}
 		}
 		s.Sandboxes = append(s.Sandboxes, in)
 		s.Specs[name] = spec
@@ -343,9 +372,14 @@ func (c worldClient) UpdateSandbox(_ context.Context, name string, spec sandbox.
 		for i := range s.Sandboxes {
 			if in := &s.Sandboxes[i]; in.Name == name {
 				in.Labels, in.Agent = spec.Labels, spec.Agent
-				if spec.Dashboard.Port != 0 {
-					in.Dashboard.Port, in.Dashboard.WantedPort = spec.Dashboard.Port, spec.Dashboard.Port
+				d := spec.Dashboard
+				in.Dashboard.Port, in.Dashboard.WantedPort = cmp.Or(d.Port, 18789), d.Port
+				in.Dashboard.Bind, in.Dashboard.Bound, in.Dashboard.Error = d.Bind, d.Port != takenPort, ""
+				if !in.Dashboard.Bound {
+					in.Dashboard.Error = "port 5999 is taken by \"nginx\" (pid 7, user www-data)"
 				}
+				s.Specs[name] = spec
+				s.Calls["update"]++
 				return nil
 			}
 		}
@@ -407,7 +441,8 @@ func (c worldClient) Dashboard(_ context.Context, name string, token bool) (d ga
 	if len(list) == 0 {
 		return d, gateway.ErrNotFound
 	}
-	d.Forward = list[0].Dashboard
+	spec := c.w.get().Specs[name].Dashboard
+	d.Forward, d.HealthPath, d.WebSocket, d.Access = list[0].Dashboard, spec.HealthPath, spec.WebSocket, spec.Access
 	if token {
 		d.Token = credential.NewSecret(c.w.get().token())
 	}

@@ -36,7 +36,9 @@ type Input struct {
 	// as Windows sees it, if known (see WSLHost).
 	WSL     bool
 	WSLHost string
-	// Bind is the override of the bind address; only "" and "0.0.0.0" are valid.
+	// Bind overrides where the listener is: Everybody widens it, Loopback keeps it
+	// narrow although the rules below would widen it, as for a proxy on this
+	// machine. Nothing else is valid but "".
 	Bind string
 	// HealthPath is what the agent's manifest says; empty without one.
 	HealthPath string
@@ -51,7 +53,7 @@ type Chain struct {
 	HealthPath    string
 	Port          int
 	// DeviceAuth says that the page must ask for the token even so: true whenever
-	// more than this machine can reach it.
+	// more than this machine can reach it, be it through a proxy.
 	DeviceAuth bool
 }
 
@@ -70,32 +72,51 @@ func Build(in Input) (Chain, error) {
 	if err != nil {
 		return Chain{}, err
 	}
-	if in.Bind != "" && in.Bind != Everybody {
+	if in.Bind != "" && in.Bind != Everybody && in.Bind != Loopback {
 		return Chain{}, advisory.New("dashboard-bind-invalid",
-			fmt.Sprintf("bind address %q is not %s, the only one that widens the default", in.Bind, Everybody), nil)
+			fmt.Sprintf("bind address %q is neither %s nor %s", in.Bind, Loopback, Everybody), nil)
 	}
 
 	local := given == nil || isLoopback(given.Hostname())
-	c := Chain{Port: port, HealthPath: in.HealthPath, BindAddress: Loopback, ForwardTarget: strconv.Itoa(port)}
-	if in.WSL || !local || in.Bind == Everybody {
+	c := Chain{Port: port, HealthPath: in.HealthPath, BindAddress: Loopback, ForwardTarget: strconv.Itoa(port), DeviceAuth: !local}
+	if in.Bind == Everybody || in.Bind == "" && (in.WSL || !local) {
 		c.BindAddress = Everybody
 		c.ForwardTarget = net.JoinHostPort(Everybody, strconv.Itoa(port))
 		c.DeviceAuth = true
 	}
 	loopback := "http://" + net.JoinHostPort(Loopback, strconv.Itoa(port))
 	switch {
-	case !local:
-		c.AccessURL = given.String()
-	case in.WSL && in.WSLHost != "":
+	case !local || proxied(given):
+		c.AccessURL = openable(given, port)
+	case in.WSL && in.WSLHost != "" && c.BindAddress == Everybody:
 		c.AccessURL = "http://" + hostPort(in.WSLHost, port)
 	default:
 		c.AccessURL = loopback
 	}
-	c.CORSOrigins = []string{loopback}
-	if o := origin(c.AccessURL); o != loopback {
+	c.CORSOrigins = []string{Origin(loopback)}
+	if o := Origin(c.AccessURL); o != c.CORSOrigins[0] {
 		c.CORSOrigins = append(c.CORSOrigins, o)
 	}
 	return c, nil
+}
+
+// proxied: a URL of this machine that no listener of ours can answer, because it
+// is TLS or below a path, is that of a proxy in front.
+func proxied(u *url.URL) bool {
+	return u != nil && (u.Scheme == "https" || strings.Trim(u.Path, "/") != "")
+}
+
+// openable is the URL as given, but for a port that no browser takes: that one
+// is what the port was derived as.
+func openable(u *url.URL, port int) string {
+	if p := u.Port(); p != "" {
+		if _, err := parsePort(p); err != nil {
+			given := *u
+			given.Host = hostPort(u.Hostname(), port)
+			return given.String()
+		}
+	}
+	return u.String()
 }
 
 // choosePort takes the explicit port, else the URL's, else the default. Only an

@@ -48,6 +48,16 @@ func TestBuild(t *testing.T) {
 			wide("http://agent.example:8443", []string{"http://127.0.0.1:8443", "http://agent.example:8443"}, "8443", 8443)},
 		{"remote URL never keeps a fragment", Input{URL: "https://agent.example/#token=abc"},
 			wide("https://agent.example/", []string{loop, "https://agent.example"}, "18789", 18789)},
+		{"a port of a remote URL that no browser takes is the derived one", Input{URL: "http://agent.example:99999/x"},
+			wide("http://agent.example:18789/x", []string{loop, "http://agent.example:18789"}, "18789", 18789)},
+		{"a name in another script is as browsers send it", Input{URL: "https://Bücher.example:8443/ä"},
+			wide("https://xn--bcher-kva.example:8443/%C3%A4", []string{"http://127.0.0.1:8443", "https://xn--bcher-kva.example:8443"}, "8443", 8443)},
+		{"digits of another script are digits", Input{URL: "http://１２７.0.0.1:7777"}, local("7777", 7777)},
+		{"an IPv6 origin is as browsers write it", Input{URL: "http://[FD00:0:0::2]:9000"},
+			wide("http://[FD00:0:0::2]:9000", []string{"http://127.0.0.1:9000", "http://[fd00::2]:9000"}, "9000", 9000)},
+		{"a mapped IPv4 address is one of IPv4", Input{URL: "http://[::ffff:127.0.0.1]:7777"}, local("7777", 7777)},
+		{"an upper-case scheme", Input{URL: "HTTPS://agent.example"},
+			wide("https://agent.example", []string{loop, "https://agent.example"}, "18789", 18789)},
 		{"an origin has no default port", Input{URL: "https://Agent.Example:443", Port: "18789"},
 			wide("https://Agent.Example:443", []string{loop, "https://agent.example"}, "18789", 18789)},
 		{"WSL with an address", Input{WSL: true, WSLHost: "172.20.1.2"},
@@ -58,6 +68,24 @@ func TestBuild(t *testing.T) {
 		{"an address without WSL means nothing", Input{WSLHost: "172.20.1.2"}, local("18789", 18789)},
 		{"WSL and a remote URL: the URL wins", Input{WSL: true, WSLHost: "172.20.1.2", URL: "https://agent.example"},
 			wide("https://agent.example", []string{loop, "https://agent.example"}, "18789", 18789)},
+		{"WSL kept on loopback has no address of Windows", Input{WSL: true, WSLHost: "172.20.1.2", Bind: "127.0.0.1"}, local("18789", 18789)},
+		{"a remote URL of a proxy on this machine", Input{URL: "https://agent.example", Bind: "127.0.0.1"}, func() Chain {
+			c := local("18789", 18789)
+			c.AccessURL, c.DeviceAuth = "https://agent.example", true
+			c.CORSOrigins = []string{loop, "https://agent.example"}
+			return c
+		}()},
+		{"a loopback URL of TLS is a proxy's", Input{URL: "https://localhost:8443", Port: "18789"}, func() Chain {
+			c := local("18789", 18789)
+			c.AccessURL, c.CORSOrigins = "https://localhost:8443", []string{loop, "https://localhost:8443"}
+			return c
+		}()},
+		{"a loopback URL below a path is a proxy's", Input{URL: "http://localhost:8080/claw/", Port: "18789"}, func() Chain {
+			c := local("18789", 18789)
+			c.AccessURL, c.CORSOrigins = "http://localhost:8080/claw/", []string{loop, "http://localhost:8080"}
+			return c
+		}()},
+		{"loopback said explicitly", Input{Bind: "127.0.0.1"}, local("18789", 18789)},
 		{"bind override", Input{Bind: "0.0.0.0"}, wide(loop, []string{loop}, "18789", 18789)},
 		{"health path is the manifest's", Input{HealthPath: "/health"}, func() Chain {
 			c := local("18789", 18789)
@@ -94,7 +122,14 @@ func TestBuildRefuses(t *testing.T) {
 		{"spaces in the host", "dashboard-url-invalid", Input{URL: "http://a b"}},
 		{"user information", "dashboard-url-invalid", Input{URL: "https://me:hunter2@agent.example"}},
 		{"bind to one address", "dashboard-bind-invalid", Input{Bind: "192.168.1.2"}},
-		{"bind to loopback by name", "dashboard-bind-invalid", Input{Bind: "127.0.0.1"}},
+		{"an address with a zone", "dashboard-url-invalid", Input{URL: "http://[fe80::1%25eth0]"}},
+		{"an address in short", "dashboard-url-invalid", Input{URL: "http://127.1:80"}},
+		{"an address as one number", "dashboard-url-invalid", Input{URL: "http://2130706433"}},
+		{"an address in hexadecimal", "dashboard-url-invalid", Input{URL: "http://0x7f.0.0.1"}},
+		{"a name that would end a header", "dashboard-url-invalid", Input{URL: "http://a;script-src"}},
+		{"a name in no script", "dashboard-url-invalid", Input{URL: "http://xn--\u00fc"}},
+		{"bind to another loopback", "dashboard-bind-invalid", Input{Bind: "127.0.0.2"}},
+		{"bind to loopback by name", "dashboard-bind-invalid", Input{Bind: "localhost"}},
 		{"bind with a space", "dashboard-bind-invalid", Input{Bind: "0.0.0.0 "}},
 		{"bind to IPv6", "dashboard-bind-invalid", Input{Bind: "::"}},
 	}

@@ -19,7 +19,7 @@ func Entries(c Chain, in Input, token string) []Entry {
 		return nil
 	}
 	entries := []Entry{{Label: "Dashboard", URL: AuthenticatedURL(c.AccessURL, token)}}
-	seen := map[string]bool{origin(c.AccessURL): true}
+	seen := map[string]bool{Origin(c.AccessURL): true}
 	fallback := ""
 	if in.WSL && in.WSLHost != "" {
 		fallback = "http://" + hostPort(in.WSLHost, c.Port)
@@ -39,12 +39,16 @@ func Entries(c Chain, in Input, token string) []Entry {
 	return entries
 }
 
-// Guidance is what to tell beside the entries.
-func Guidance(entries []Entry, port int, wsl bool) []string {
+// Guidance is what to tell beside the entries. forwarded says that the port is
+// where the entries say already, on the machine where they are opened.
+func Guidance(entries []Entry, port int, forwarded, wsl bool) []string {
 	if len(entries) == 0 {
 		return []string{"No dashboard URLs were generated."}
 	}
-	lines := []string{fmt.Sprintf("Port %d must be forwarded before opening these URLs.", port)}
+	var lines []string
+	if !forwarded {
+		lines = append(lines, fmt.Sprintf("Port %d must be forwarded before opening these URLs.", port))
+	}
 	if wsl {
 		lines = append(lines, "WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`.")
 	}

@@ -42,21 +42,23 @@ func TestEntries(t *testing.T) {
 
 func TestGuidance(t *testing.T) {
 	some := []Entry{{"Dashboard", "http://127.0.0.1:18789/"}}
+	const forward = "Port 18789 must be forwarded before opening these URLs."
+	const wsl = "WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."
 	tests := []struct {
-		name    string
-		entries []Entry
-		wsl     bool
-		want    []string
+		name           string
+		entries        []Entry
+		forwarded, wsl bool
+		want           []string
 	}{
-		{"none", nil, true, []string{"No dashboard URLs were generated."}},
-		{"local", some, false, []string{"Port 18789 must be forwarded before opening these URLs."}},
-		{"WSL", some, true, []string{
-			"Port 18789 must be forwarded before opening these URLs.",
-			"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`.",
-		}},
+		{"none", nil, false, true, []string{"No dashboard URLs were generated."}},
+		{"none although it is forwarded", nil, true, false, []string{"No dashboard URLs were generated."}},
+		{"not forwarded yet", some, false, false, []string{forward}},
+		{"not forwarded yet, on WSL", some, false, true, []string{forward, wsl}},
+		{"forwarded", some, true, false, nil},
+		{"forwarded, on WSL", some, true, true, []string{wsl}},
 	}
 	for _, tt := range tests {
-		if diff := cmp.Diff(tt.want, Guidance(tt.entries, 18789, tt.wsl)); diff != "" {
+		if diff := cmp.Diff(tt.want, Guidance(tt.entries, 18789, tt.forwarded, tt.wsl)); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
 	}

@@ -8,8 +8,10 @@ import (
 	"cmp"
 	"maps"
 	"slices"
+	"strings"
 
 	"creel/internal/agent"
+	"creel/internal/dashboard"
 	"creel/internal/policy"
 	"creel/internal/sandbox"
 )
@@ -19,9 +21,6 @@ const (
 	APIVersion = "creel/v1alpha1"
 	Kind       = "Gateway"
 )
-
-// Loopback is where dashboards are bound unless asked otherwise.
-const Loopback = "127.0.0.1"
 
 // MaxSize is the largest document that is read, in bytes.
 const MaxSize = 1 << 20
@@ -109,9 +108,16 @@ type Dashboard struct {
 	Port int `yaml:"port,omitempty"` // of the listener; written down it is explicit
 	// Bind is the listener's address: 127.0.0.1 when left out, or 0.0.0.0, which
 	// lets every machine that reaches this one try the token.
-	Bind       string `yaml:"bind,omitempty"`
-	TargetPort int    `yaml:"targetPort,omitempty"` // the agent's own, for agent command
-	HealthPath string `yaml:"healthPath,omitempty"` // for agent command
+	// Left out it is wide on WSL and with a public URL of another host too.
+	Bind string `yaml:"bind,omitempty"`
+	// PublicURL is where people open the dashboard when something stands in front of
+	// it, e.g. https://agent.example/claw.
+	PublicURL string `yaml:"publicURL,omitempty"`
+	// TrustedProxies are networks in CIDR form whose X-Forwarded-* headers are
+	// believed.
+	TrustedProxies []string `yaml:"trustedProxies,omitempty"`
+	TargetPort     int      `yaml:"targetPort,omitempty"` // the agent's own, for agent command
+	HealthPath     string   `yaml:"healthPath,omitempty"` // for agent command
 }
 
 // New is the document of a gateway of which nothing is wanted yet.
@@ -128,6 +134,7 @@ func (d Document) WithDefaults() Document {
 	d.Sandboxes = slices.Clone(d.Sandboxes)
 	for i := range d.Sandboxes {
 		s := &d.Sandboxes[i]
+		s.Dashboard = s.Dashboard.recorded()
 		s.Agent = cmp.Or(s.Agent, "console")
 		s.Restart = cmp.Or(s.Restart, sandbox.RestartAlways)
 		s.Confinement = cmp.Or(s.Confinement, sandbox.TierAuto)
@@ -136,8 +143,61 @@ func (d Document) WithDefaults() Document {
 	return d
 }
 
-// Spec is the sandbox in the terms of package sandbox.
-func (s Sandbox) Spec() (sandbox.Spec, error) {
+// access is what the dashboard declares, as the rest of Creel knows it.
+func (b Dashboard) access() dashboard.Access {
+	return dashboard.Access{PublicURL: b.PublicURL, TrustedProxies: b.TrustedProxies}
+}
+
+// SetBind says where the listener is; empty leaves it to the rest of what is
+// declared. The error of each setter is an *advisory.Problem.
+func (b *Dashboard) SetBind(address string) error {
+	if _, err := dashboard.Build(dashboard.Input{Bind: address}); err != nil {
+		return err
+	}
+	b.Bind = address
+	return nil
+}
+
+// SetPublicURL says where people open the dashboard; empty takes that back.
+func (b *Dashboard) SetPublicURL(url string) error {
+	if strings.TrimSpace(url) == "" {
+		b.PublicURL = ""
+		return nil
+	}
+	checked, err := dashboard.CheckPublicURL(url)
+	if err != nil {
+		return err
+	}
+	b.PublicURL = checked
+	return nil
+}
+
+// SetTrustedProxies says whose headers are believed: networks separated by commas,
+// in place of those that were declared before.
+func (b *Dashboard) SetTrustedProxies(list string) error {
+	checked, err := dashboard.CheckProxies(strings.Split(list, ","))
+	if err != nil {
+		return err
+	}
+	b.TrustedProxies = checked
+	return nil
+}
+
+// recorded writes what is declared in the one way that it is recorded; what cannot
+// be meant stays, for validate to find.
+func (b Dashboard) recorded() Dashboard {
+	if url, err := dashboard.CheckPublicURL(b.PublicURL); err == nil {
+		b.PublicURL = url
+	}
+	if networks, err := dashboard.CheckProxies(b.TrustedProxies); err == nil {
+		b.TrustedProxies = networks
+	}
+	return b
+}
+
+// Spec is the sandbox in the terms of package sandbox, on a machine that is a WSL
+// or not.
+func (s Sandbox) Spec(wsl bool) (sandbox.Spec, error) {
 	m, err := agent.Lookup(s.Agent)
 	if err != nil {
 		return sandbox.Spec{}, err
@@ -156,8 +216,13 @@ func (s Sandbox) Spec() (sandbox.Spec, error) {
 		Policy: doc.Canonical(), PolicyHash: doc.Hash(),
 	}
 	if target != 0 {
-		spec.Dashboard = sandbox.Dashboard{TargetPort: target, Bind: cmp.Or(s.Dashboard.Bind, Loopback), Port: s.Dashboard.Port,
-			PortExplicit: s.Dashboard.Port != 0, HealthPath: health, WebSocket: m.WebSocketPath}
+		access := s.Dashboard.access()
+		chain, err := dashboard.Build(dashboard.Input{URL: access.PublicURL, WSL: wsl, Bind: s.Dashboard.Bind})
+		if err != nil {
+			return sandbox.Spec{}, err
+		}
+		spec.Dashboard = sandbox.Dashboard{TargetPort: target, Bind: chain.BindAddress, Port: cmp.Or(s.Dashboard.Port, access.ListenPort()),
+			PortExplicit: s.Dashboard.Port != 0, HealthPath: health, WebSocket: m.WebSocketPath, Access: access, Preface: m.Preface}
 	}
 	return spec, nil
 }

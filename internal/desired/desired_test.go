@@ -14,6 +14,7 @@ import (
 	"pgregory.net/rapid"
 
 	"creel/internal/advisory"
+	"creel/internal/dashboard"
 	"creel/internal/policy"
 	"creel/internal/sandbox"
 )
@@ -98,6 +99,10 @@ func TestParseRefuses(t *testing.T) {
 		{"risk", box + "    acceptRisk: all\n", "desired-invalid", []string{"all", "unconfined"}},
 		{"wanted", box + "    wanted: maybe\n", "desired-invalid", []string{"maybe", "stopped"}},
 		{"bind", box + "    dashboard: {bind: 10.0.0.1}\n", "desired-invalid", []string{"10.0.0.1"}},
+		{"public URL", box + "    dashboard: {publicURL: \"ftp://h\"}\n", "dashboard-url-invalid", []string{"publicURL", "ftp"}},
+		{"public URL with a query", box + "    dashboard: {publicURL: \"https://h/?token=x\"}\n", "dashboard-url-invalid", []string{"query"}},
+		{"trusted proxies", box + "    dashboard: {trustedProxies: [proxy.example]}\n", "dashboard-proxies-invalid", []string{"trustedProxies", "proxy.example"}},
+		{"access elsewhere", start + "runtime: openshell\nsandboxes:\n  - name: claw\n    agent: command\n    command: [x]\n    dashboard: {publicURL: \"https://h\"}\n", "desired-invalid", []string{"dashboards"}},
 		{"health path", box + "    agent: command\n    command: [\"true\"]\n    dashboard: {targetPort: 80, healthPath: health}\n", "desired-invalid", []string{"slash"}},
 		{"reserved variable", box + "    environment: {OPENAI_API_KEY: x}\n", "desired-invalid", []string{"OPENAI_API_KEY", "set by Creel"}},
 		{"variable name", box + "    environment: {\"A=B\": x}\n", "desired-invalid", []string{"A=B"}},
@@ -137,6 +142,7 @@ func TestParseNeverRepeatsASecret(t *testing.T) {
 		"token nearby":       start + "token: " + canary + "\nsurprise: 1\n",
 		"in the wrong place": start + "inference:\n  provider: openai\n  model: m\n  credentialEnv: " + canary + "\n",
 		"in the URL":         start + "inference:\n  provider: custom\n  model: m\n  endpointURL: https://u:" + canary + "@host/v1\n",
+		"in the public URL":  start + "sandboxes:\n  - name: claw\n    dashboard: {publicURL: \"https://u:" + canary + "@host\"}\n",
 		"wrong type":         start + "gateway:\n  password: {a: " + canary + "}\n",
 	} {
 		_, err := Parse("f.yaml", []byte(text))
@@ -230,23 +236,69 @@ func TestPolicyFileIsTakenIn(t *testing.T) {
 }
 
 func TestSpec(t *testing.T) {
-	console, err := Sandbox{Name: "claw", Agent: "console", Confinement: sandbox.TierAuto, Dashboard: Dashboard{Port: 5000}}.Spec()
+	console, err := Sandbox{Name: "claw", Agent: "console", Confinement: sandbox.TierAuto, Dashboard: Dashboard{Port: 5000}}.Spec(false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := sandbox.Dashboard{TargetPort: 18789, Bind: Loopback, Port: 5000, PortExplicit: true, HealthPath: "/health", WebSocket: "/ws"}
+	want := sandbox.Dashboard{TargetPort: 18789, Bind: dashboard.Loopback, Port: 5000, PortExplicit: true, HealthPath: "/health", WebSocket: "/ws", Preface: true}
 	if diff := cmp.Diff(want, console.Dashboard); diff != "" {
 		t.Errorf("console (-want +got)\n%s", diff)
 	}
 	if console.PolicyHash != policy.Default().Hash() || len(console.Command) == 0 {
 		t.Errorf("console: %+v", console)
 	}
-	job, err := Sandbox{Name: "job", Agent: "command", Command: []string{"make"}}.Spec()
+	job, err := Sandbox{Name: "job", Agent: "command", Command: []string{"make"}}.Spec(false)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if job.Dashboard != (sandbox.Dashboard{}) || job.Command[0] != "make" {
-		t.Errorf("job: %+v", job)
+	if diff := cmp.Diff(sandbox.Dashboard{}, job.Dashboard); diff != "" || job.Command[0] != "make" {
+		t.Errorf("job: %+v\n%s", job, diff)
+	}
+}
+
+// Where the listener is follows from what is declared and from the machine.
+func TestSpecOfAccess(t *testing.T) {
+	proxy := dashboard.Access{PublicURL: "https://agent.example/claw", TrustedProxies: []string{"10.0.0.1/32"}}
+	for _, c := range []struct {
+		name     string
+		board    Dashboard
+		wsl      bool
+		bind     string
+		port     int
+		explicit bool
+		access   dashboard.Access
+	}{
+		{"nothing declared", Dashboard{}, false, "127.0.0.1", 0, false, dashboard.Access{}},
+		{"on WSL", Dashboard{}, true, "0.0.0.0", 0, false, dashboard.Access{}},
+		{"on WSL, kept narrow", Dashboard{Bind: "127.0.0.1"}, true, "127.0.0.1", 0, false, dashboard.Access{}},
+		{"wide", Dashboard{Bind: "0.0.0.0"}, false, "0.0.0.0", 0, false, dashboard.Access{}},
+		{"a proxy elsewhere", Dashboard{PublicURL: proxy.PublicURL, TrustedProxies: proxy.TrustedProxies}, false, "0.0.0.0", 0, false, proxy},
+		{"a proxy here", Dashboard{PublicURL: proxy.PublicURL, TrustedProxies: proxy.TrustedProxies, Bind: "127.0.0.1"}, false, "127.0.0.1", 0, false, proxy},
+		{"a public URL's port is tried", Dashboard{PublicURL: "http://box.example:9000"}, false, "0.0.0.0", 9000, false, dashboard.Access{PublicURL: "http://box.example:9000"}},
+		{"an explicit port wins", Dashboard{PublicURL: "http://box.example:9000", Port: 9001}, false, "0.0.0.0", 9001, true, dashboard.Access{PublicURL: "http://box.example:9000"}},
+		{"a loopback URL", Dashboard{PublicURL: "http://127.0.0.1:9000"}, false, "127.0.0.1", 9000, false, dashboard.Access{PublicURL: "http://127.0.0.1:9000"}},
+	} {
+		spec, err := Sandbox{Name: "claw", Agent: "console", Dashboard: c.board}.Spec(c.wsl)
+		if err != nil {
+			t.Errorf("%s: %v", c.name, err)
+			continue
+		}
+		want := sandbox.Dashboard{TargetPort: 18789, Bind: c.bind, Port: c.port, PortExplicit: c.explicit, HealthPath: "/health", WebSocket: "/ws", Access: c.access, Preface: true}
+		if diff := cmp.Diff(want, spec.Dashboard); diff != "" {
+			t.Errorf("%s (-want +got)\n%s", c.name, diff)
+		}
+	}
+}
+
+// What is declared is recorded in one way, however it was written.
+func TestAccessIsRecordedOneWay(t *testing.T) {
+	d, err := Parse("f.yaml", []byte(start+"sandboxes:\n  - name: claw\n    dashboard:\n      publicURL: HTTPS://bücher.example/claw#token=x\n      trustedProxies: [10.1.2.3/8, 127.0.0.1, 10.0.0.0/8]\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := Dashboard{PublicURL: "https://xn--bcher-kva.example/claw", TrustedProxies: []string{"10.0.0.0/8", "127.0.0.1/32"}}
+	if diff := cmp.Diff(want, d.Sandboxes[0].Dashboard); diff != "" {
+		t.Errorf("(-want +got)\n%s", diff)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"creel/internal/agent"
+	"creel/internal/dashboard"
 	"creel/internal/inference"
 	"creel/internal/sandbox"
 )
@@ -104,7 +105,7 @@ func (s Sandbox) validateOutside() error {
 	switch {
 	case s.Agent != agent.Command:
 		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command", s.Agent)
-	case s.Dashboard != Dashboard{}:
+	case !s.Dashboard.empty():
 		return errors.New("dashboards are kept by runtime embedded only")
 	case s.Policy != nil || s.PolicyFile != "":
 		return errors.New("a policy is applied by runtime embedded only; set it with openshell policy set")
@@ -180,7 +181,7 @@ func (s Sandbox) Validate() error {
 		{"restart", string(s.Restart), []string{"always", "on-failure", "never"}},
 		{"confinement", string(s.Confinement), []string{"auto", "namespaces", "landlock", "unconfined"}},
 		{"acceptRisk", s.AcceptRisk, []string{"", "unconfined"}},
-		{"dashboard.bind", s.Dashboard.Bind, []string{"", Loopback, "0.0.0.0"}},
+		{"dashboard.bind", s.Dashboard.Bind, []string{"", dashboard.Loopback, dashboard.Everybody}},
 		{"wanted", string(s.Wanted), []string{"running", "stopped"}},
 	} {
 		if !slices.Contains(v.valid, v.value) {
@@ -203,7 +204,20 @@ func (s Sandbox) Validate() error {
 	return nil
 }
 
+// empty reports that nothing is wanted of the dashboard.
+func (b Dashboard) empty() bool {
+	return b.Port == 0 && b.Bind == "" && b.TargetPort == 0 && b.HealthPath == "" && b.access().Equal(dashboard.Access{})
+}
+
 func (b Dashboard) validate() error {
+	if b.PublicURL != "" {
+		if _, err := dashboard.CheckPublicURL(b.PublicURL); err != nil {
+			return fmt.Errorf("dashboard.publicURL: %w", err)
+		}
+	}
+	if _, err := dashboard.CheckProxies(b.TrustedProxies); err != nil {
+		return fmt.Errorf("dashboard.trustedProxies: %w", err)
+	}
 	if err := checkPort("dashboard.port", b.Port); err != nil {
 		return err
 	}

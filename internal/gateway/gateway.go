@@ -12,6 +12,7 @@ import (
 
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 	"creel/internal/inference"
 	"creel/internal/sandbox"
@@ -152,7 +153,8 @@ type Dashboard struct {
 	Token      credential.Secret // empty unless asked for
 	HealthPath string
 	WebSocket  string
-	Agent      string // whose page it is; empty where the gateway does not say
+	Agent      string           // whose page it is; empty where the gateway does not say
+	Access     dashboard.Access // as declared
 }
 
 // LogLine is one line of a sandbox's log.

@@ -29,10 +29,6 @@ type Facts struct {
 	CPUs          int
 	CgroupVersion int    // 1, 2, or 0 when none is mounted
 	Memory        Memory //
-	WSL           bool   // Windows Subsystem for Linux
-	Container     string // "docker", "podman", "kubernetes", "lxc", …; "" on a plain machine
-	SSH           bool   // this session came over SSH
-	Display       bool   // a graphical session that a browser could open in
 	Root          bool   // the effective user is root
 }
 
@@ -42,16 +38,14 @@ type Memory struct {
 	SwapTotal, SwapFree uint64
 }
 
-// Collect reads the facts. getenv is the environment of the session.
-func Collect(getenv func(string) string) Facts {
+// Collect reads the facts.
+func Collect() Facts {
 	f := Facts{
 		OS:            runtime.GOOS,
 		Arch:          runtime.GOARCH,
 		Kernel:        kernelRelease(),
 		CPUs:          runtime.NumCPU(),
 		CgroupVersion: cgroupVersion(),
-		SSH:           getenv("SSH_CONNECTION") != "" || getenv("SSH_TTY") != "",
-		Display:       getenv("DISPLAY") != "" || getenv("WAYLAND_DISPLAY") != "" || runtime.GOOS == "darwin",
 		Root:          os.Geteuid() == 0,
 	}
 	if b, err := os.ReadFile("/proc/meminfo"); err == nil {
@@ -60,58 +54,7 @@ func Collect(getenv func(string) string) Facts {
 	if b, err := os.ReadFile("/etc/os-release"); err == nil {
 		f.Distribution = parseOSRelease(b)
 	}
-	f.WSL = isWSL(f.Kernel, getenv)
-	f.Container = container(getenv, exists, readSmall)
 	return f
-}
-
-// isWSL: Microsoft's kernels name themselves; the variable is set in every
-// session.
-func isWSL(kernel string, getenv func(string) string) bool {
-	k := strings.ToLower(kernel)
-	return strings.Contains(k, "microsoft") || strings.Contains(k, "wsl") || getenv("WSL_DISTRO_NAME") != ""
-}
-
-// container names the container that this process runs in, from the marks that
-// engines leave.
-func container(getenv func(string) string, exists func(string) bool, read func(string) string) string {
-	switch {
-	case getenv("KUBERNETES_SERVICE_HOST") != "":
-		return "kubernetes"
-	case exists("/run/.containerenv"):
-		return "podman"
-	case exists("/.dockerenv"):
-		return "docker"
-	}
-	// systemd's convention for whoever starts a container.
-	if v := strings.TrimSpace(read("/run/systemd/container")); v != "" {
-		return v
-	}
-	if v := getenv("container"); v != "" {
-		return v
-	}
-	for _, engine := range []string{"kubepods", "docker", "containerd", "lxc"} {
-		if strings.Contains(read("/proc/1/cgroup"), "/"+engine) {
-			return engine
-		}
-	}
-	return ""
-}
-
-func exists(path string) bool {
-	_, err := os.Stat(path)
-	return err == nil
-}
-
-func readSmall(path string) string {
-	f, err := os.Open(path)
-	if err != nil {
-		return ""
-	}
-	defer f.Close()
-	b := make([]byte, 4096)
-	n, _ := f.Read(b)
-	return string(b[:n])
 }
 
 // parseMeminfo reads /proc/meminfo; its unit is KiB.

@@ -3,15 +3,18 @@ package layer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
+	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
 )
 
-// Probe proves that a dashboard opens, with the token in d.
-type Probe func(ctx context.Context, d gateway.Dashboard) (verdict health.Verdict, reason, message string, evidence []health.Evidence)
+// Probe proves that a dashboard opens, with the token in d. Of the result it sets
+// verdict, reason, message, evidence and caveats.
+type Probe func(ctx context.Context, d gateway.Dashboard) health.Result
 
 type dashboardLayer struct {
 	session *Session
@@ -46,34 +49,44 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
-	if d := d.differs(board.Forward); d != "" {
+	if d := d.differs(board); d != "" {
 		return failed("dashboard-differs", "%s", d)
 	}
 	if !board.Forward.Bound {
 		return failed("dashboard-not-bound", "%s", orElse(board.Forward.Error, "its listener is not bound"))
 	}
-	verdict, reason, message, evidence := d.probe(ctx, board)
-	r := health.Result{Verdict: verdict, Reason: reason, Message: message, Evidence: evidence}
-	if verdict == health.OK {
+	r := d.probe(ctx, board)
+	// What the agent itself leaves open is for whoever opens it to read; here it
+	// matters where others reach it.
+	r.Caveats = nil
+	if r.Verdict == health.OK {
 		r.Message = fmt.Sprintf("opens at http://%s:%d/", board.Forward.Bind, board.Forward.Port)
+		if u := board.Access.PublicURL; u != "" {
+			r.Message += ", for others at " + u
+		}
 		if w := board.Forward.WantedPort; w != 0 && w != board.Forward.Port {
 			r.Message += fmt.Sprintf(" (port %d was taken)", w)
 		}
-		if b := board.Forward.Bind; b != "" && b != "127.0.0.1" {
-			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "dashboard-exposed",
-				Message: fmt.Sprintf("it listens on %s, not on this machine alone; the token protects it", b)})
+		if b := board.Forward.Bind; b != "" && b != dashboard.Loopback {
+			protects := "the token protects it"
+			if board.WebSocket == "" {
+				protects = "no token of Creel's protects it, only what its agent does itself"
+			}
+			r.Caveats = []health.Caveat{{Advisory: "dashboard-exposed",
+				Message: fmt.Sprintf("it listens on %s, not on this machine alone; %s", b, protects)}}
 		}
 		return r
 	}
-	if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && verdict == health.Failed {
+	if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
 		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
 	}
 	return withHints(r)
 }
 
-// differs says how the listener is meant to be elsewhere; "" when it is not.
-func (d *dashboardLayer) differs(have gateway.Forward) string {
-	want := d.want.Spec.Dashboard
+// differs says how the listener is meant to be elsewhere, or to be reached
+// otherwise; "" when it is not.
+func (d *dashboardLayer) differs(board gateway.Dashboard) string {
+	want, have := d.want.Spec.Dashboard, board.Forward
 	port := have.WantedPort
 	if port == 0 {
 		port = have.Port
@@ -83,9 +96,15 @@ func (d *dashboardLayer) differs(have gateway.Forward) string {
 		return fmt.Sprintf("the dashboard is on port %d, %d is wanted", port, want.Port)
 	case want.Bind != "" && have.Bind != "" && want.Bind != have.Bind:
 		return fmt.Sprintf("the dashboard is bound to %s, %s is wanted", have.Bind, want.Bind)
+	case want.PublicURL != board.Access.PublicURL:
+		return fmt.Sprintf("the dashboard's public URL is %s, %s is wanted", orElse(board.Access.PublicURL, "(none)"), orElse(want.PublicURL, "(none)"))
+	case !want.Access.Equal(board.Access):
+		return fmt.Sprintf("the dashboard believes the proxies %s, %s are wanted", list(board.Access.TrustedProxies), list(want.TrustedProxies))
 	}
 	return ""
 }
+
+func list(words []string) string { return orElse(strings.Join(words, ", "), "(none)") }
 
 // Plan moves or binds the listener. It restarts nothing: a taken port never
 // costs a sandbox.
@@ -95,11 +114,16 @@ func (d *dashboardLayer) Plan(_ context.Context, found health.Result) []Action {
 	}
 	switch found.Reason {
 	case "dashboard-differs":
-		where := "a free port"
-		if p := d.want.Spec.Dashboard.Port; p != 0 {
-			where = fmt.Sprintf("port %d", p)
+		want := d.want.Spec.Dashboard
+		where := orElse(want.Bind, dashboard.Loopback)
+		if want.Port != 0 {
+			where = fmt.Sprintf("%s:%d", where, want.Port)
 		}
-		return []Action{{ID: "move-dashboard", Title: fmt.Sprintf("move the dashboard of %s to %s; its agent goes on", d.want.Name, where)}}
+		title := fmt.Sprintf("bind the dashboard of %s to %s", d.want.Name, where)
+		if want.PublicURL != "" {
+			title += ", opened as " + want.PublicURL
+		}
+		return []Action{{ID: "move-dashboard", Title: title + "; its agent goes on"}}
 	case "dashboard-starting":
 		return []Action{{ID: "await-dashboard", Title: "wait for the dashboard of " + d.want.Name}}
 	case "dashboard-not-bound":

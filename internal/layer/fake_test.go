@@ -222,7 +222,8 @@ func (c client) Dashboard(_ context.Context, name string, token bool) (gateway.D
 	if _, err := c.box(name); err != nil {
 		return gateway.Dashboard{}, err
 	}
-	return gateway.Dashboard{Forward: c.forwards[name]}, nil
+	d := c.specs[name].Dashboard
+	return gateway.Dashboard{Forward: c.forwards[name], WebSocket: d.WebSocket, Access: d.Access}, nil
 }
 
 func (c client) Exec(_ context.Context, e gateway.Exec) (int, error) {

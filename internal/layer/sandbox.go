@@ -11,6 +11,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -122,10 +123,15 @@ const SpecLabel = "creel.dev/spec"
 
 // NewWantedSandbox labels spec with its digest.
 func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (WantedSandbox, error) {
-	// Where the dashboard's listener is belongs to the dashboard's layer: it moves
-	// without the sandbox noticing.
+	// Where the dashboard's listener is and how it is reached belongs to the
+	// dashboard's layer: it changes without the sandbox noticing, unless the agent
+	// has to be started again to be told.
 	digested := spec
-	digested.Dashboard.Port, digested.Dashboard.PortExplicit, digested.Dashboard.Bind = 0, false, ""
+	board := &digested.Dashboard
+	board.Port, board.PortExplicit, board.Bind, board.Access = 0, false, "", dashboard.Access{}
+	if board.ToldAtStart() {
+		board.PublicURL = spec.Dashboard.PublicURL
+	}
 	content, err := json.Marshal(digested)
 	if err != nil {
 		return WantedSandbox{}, fmt.Errorf("digest of sandbox %s: %w", name, err)

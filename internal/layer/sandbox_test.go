@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"creel/internal/advisory"
+	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -225,14 +226,22 @@ func TestDigest(t *testing.T) {
 	same := label(func(*sandbox.Spec) {})
 	if same == "" || same != label(func(s *sandbox.Spec) {
 		s.Dashboard.Port, s.Dashboard.PortExplicit, s.Dashboard.Bind = 2, true, "0.0.0.0"
+		s.Dashboard.Access = dashboard.Access{PublicURL: "https://agent.example", TrustedProxies: []string{"10.0.0.0/8"}}
 	}) {
-		t.Error("the digest depends on where the listener is")
+		t.Error("the digest depends on where the listener is or how it is reached")
+	}
+	told := func(url string) string {
+		return label(func(s *sandbox.Spec) { s.Dashboard.WebSocket, s.Dashboard.PublicURL = "/", url })
+	}
+	if told("https://agent.example") == told("") {
+		t.Error("an agent that is told at its start how it is reached is not told again")
 	}
 	for name, change := range map[string]func(*sandbox.Spec){
 		"command":     func(s *sandbox.Spec) { s.Command = []string{"x"} },
 		"environment": func(s *sandbox.Spec) { s.Environment = map[string]string{"A": "2"} },
 		"policy":      func(s *sandbox.Spec) { s.PolicyHash = "x" },
 		"target":      func(s *sandbox.Spec) { s.Dashboard.TargetPort = 81 },
+		"preface":     func(s *sandbox.Spec) { s.Dashboard.Preface = true },
 		"tier":        func(s *sandbox.Spec) { s.Confinement = sandbox.TierLandlock },
 	} {
 		if label(change) == same {
@@ -347,6 +356,15 @@ func TestDashboardLayer(t *testing.T) {
 	on.Port, on.PortExplicit = 5000, true
 	wide := board
 	wide.Bind = "0.0.0.0"
+	public := board
+	public.Access = dashboard.Access{PublicURL: "https://agent.example", TrustedProxies: []string{"10.0.0.0/8"}}
+	redeclare := func(a dashboard.Access) func(*fake, *gateway.Forward) {
+		return func(f *fake, _ *gateway.Forward) {
+			spec := f.specs["claw"]
+			spec.Dashboard.Access = a
+			f.specs["claw"] = spec
+		}
+	}
 	for _, c := range []struct {
 		name    string
 		board   sandbox.Dashboard
@@ -369,6 +387,10 @@ func TestDashboardLayer(t *testing.T) {
 		{"any port will do", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Port, fw.WantedPort = 18790, 18789 }, health.OK, health.OK, "", "", ""},
 		{"wider bind wanted", wide, sandbox.Running, func(*fake, *gateway.Forward) {}, health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
 		{"wide", wide, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Bind = "0.0.0.0" }, health.OK, health.OK, "", "dashboard-exposed", ""},
+		{"a public URL wanted", public, sandbox.Running, redeclare(dashboard.Access{}), health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
+		{"that public URL", public, sandbox.Running, func(*fake, *gateway.Forward) {}, health.OK, health.OK, "", "", ""},
+		{"no public URL wanted", board, sandbox.Running, redeclare(public.Access), health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
+		{"other proxies wanted", public, sandbox.Running, redeclare(dashboard.Access{PublicURL: public.PublicURL}), health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
 		{"page broken", board, sandbox.Running, func(*fake, *gateway.Forward) {}, health.Failed, health.Failed, "dashboard-page", "", ""},
 		{"agent on its way up", board, sandbox.Running, func(f *fake, _ *gateway.Forward) { f.boxes["claw"].State.Main.Since = time.Now() }, health.Failed, health.Failed, "dashboard-starting", "", "await-dashboard"},
 		{"cannot be proved", board, sandbox.Running, func(f *fake, _ *gateway.Forward) { f.boxes["claw"].State.Main.Since = time.Now() }, health.Unknown, health.Unknown, "dashboard-page", "", ""},
@@ -380,11 +402,11 @@ func TestDashboardLayer(t *testing.T) {
 			c.spoil(f, &fw)
 			f.forwards["claw"] = fw
 			probed := c.probe
-			l := NewDashboard(NewSession(f), w, func(context.Context, gateway.Dashboard) (health.Verdict, string, string, []health.Evidence) {
+			l := NewDashboard(NewSession(f), w, func(context.Context, gateway.Dashboard) health.Result {
 				if probed != health.OK {
-					return probed, "dashboard-page", "no page", nil
+					return health.Result{Verdict: probed, Reason: "dashboard-page", Message: "no page"}
 				}
-				return health.OK, "", "", nil
+				return health.Result{Verdict: health.OK, Caveats: []health.Caveat{{Advisory: "dashboard-unguarded"}}}
 			})
 			found := l.Inspect(t.Context())
 			if found.Verdict != c.verdict || c.verdict != health.OK && found.Reason != c.reason || caveats(found) != c.caveats {

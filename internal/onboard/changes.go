@@ -83,6 +83,8 @@ func Changes(recorded *desired.Document, now desired.Document) []Change {
 		note(subject+" health path", old.Dashboard.HealthPath, s.Dashboard.HealthPath, whole...)
 		note(subject+" dashboard port", port(old.Dashboard.Port), port(s.Dashboard.Port), layer.Dashboard)
 		note(subject+" dashboard bind", old.Dashboard.Bind, s.Dashboard.Bind, layer.Dashboard)
+		note(subject+" public URL", old.Dashboard.PublicURL, s.Dashboard.PublicURL, layer.Dashboard)
+		note(subject+" trusted proxies", strings.Join(old.Dashboard.TrustedProxies, ", "), strings.Join(s.Dashboard.TrustedProxies, ", "), layer.Dashboard)
 	}
 	for _, s := range before.Sandboxes {
 		if _, there := now.Sandbox(s.Name); !there {

@@ -15,6 +15,8 @@ const (
 	CredentialEnv Key = "credential-env"
 	PolicyFile    Key = "policy"
 	DashboardPort Key = "dashboard-port"
+	DashboardBind Key = "dashboard-bind"
+	PublicURL     Key = "public-url"
 	AgentPort     Key = "agent-port"
 	HealthPath    Key = "health-path"
 	GatewayPort   Key = "gateway-port"
@@ -24,7 +26,11 @@ const (
 	Restart       Key = "restart"
 
 	GatewayEndpoint Key = "gateway-endpoint"
+	TrustedProxies  Key = "trusted-proxies"
 )
+
+// Erasable reports whether an empty answer takes a recorded one back.
+func (k Key) Erasable() bool { return k == DashboardBind || k == PublicURL || k == TrustedProxies }
 
 // Question is where an answer may come from, beside the flag named like the key.
 type Question struct {
@@ -46,6 +52,9 @@ func Questions() []Question {
 		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
 		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
 		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
+		{DashboardBind, []string{"CREEL_DASHBOARD_BIND", "NEMOCLAW_DASHBOARD_BIND"}, "address the dashboard is bound to: 127.0.0.1, or 0.0.0.0 for every one; empty goes by the rest"},
+		{PublicURL, []string{"CREEL_PUBLIC_URL", "CHAT_UI_URL"}, "URL under which people open the dashboard, as behind a reverse proxy; empty takes it back"},
+		{TrustedProxies, []string{"CREEL_TRUSTED_PROXIES"}, "networks of proxies whose X-Forwarded headers are believed, separated by commas; empty takes them back"},
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},

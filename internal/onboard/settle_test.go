@@ -128,7 +128,8 @@ func TestSettleHearsEveryVariable(t *testing.T) {
 	values := map[Key]string{Name: "zoe", Agent: "console", Runtime: "embedded", Driver: "process", Provider: "ollama",
 		EndpointURL: "http://127.0.0.1:1/v1", Model: "m1", CredentialEnv: "MY_KEY", PolicyFile: "policy.yaml", DashboardPort: "5005",
 		GatewayPort: "5006", Confinement: "landlock", AcceptRisk: "unconfined", Restart: "never", AgentPort: "81", HealthPath: "/h",
-		GatewayEndpoint: "http://127.0.0.1:7", GatewayTLS: "plaintext"}
+		GatewayEndpoint: "http://127.0.0.1:7", GatewayTLS: "plaintext", DashboardBind: "0.0.0.0", PublicURL: "https://agent.example",
+		TrustedProxies: "127.0.0.1"}
 	for _, q := range Questions() {
 		for _, variable := range q.Env {
 			t.Run(variable, func(t *testing.T) {
@@ -215,6 +216,11 @@ func TestSettleRefuses(t *testing.T) {
 		{"several recorded", nil, nil, nil, &two, "sandbox-ambiguous", []string{"--name"}},
 		{"port", map[Key]string{DashboardPort: "70000"}, nil, nil, nil, "usage", []string{"--dashboard-port", "70000"}},
 		{"port zero", map[Key]string{GatewayPort: "0"}, nil, nil, nil, "usage", []string{"--gateway-port"}},
+		{"bind", map[Key]string{DashboardBind: "192.168.1.2"}, nil, nil, nil, "dashboard-bind-invalid", []string{"--dashboard-bind", "192.168.1.2"}},
+		{"bind of a variable", nil, nil, map[string]string{"NEMOCLAW_DASHBOARD_BIND": "::"}, nil, "dashboard-bind-invalid", []string{"NEMOCLAW_DASHBOARD_BIND"}},
+		{"public URL", map[Key]string{PublicURL: "https://u:" + canary + "@h"}, nil, nil, nil, "dashboard-url-invalid", []string{"--public-url"}},
+		{"public URL of a variable", nil, nil, map[string]string{"CHAT_UI_URL": "ftp://h"}, nil, "dashboard-url-invalid", []string{"CHAT_UI_URL", "ftp"}},
+		{"proxies", map[Key]string{TrustedProxies: "proxy.example"}, nil, nil, nil, "dashboard-proxies-invalid", []string{"--trusted-proxies", "proxy.example"}},
 		{"restart", map[Key]string{Restart: "maybe"}, nil, nil, nil, "usage", []string{"--restart", "maybe"}},
 		{"confinement", map[Key]string{Confinement: "chroot"}, nil, nil, nil, "usage", []string{"--confinement", "chroot"}},
 		{"unconfined alone", map[Key]string{Confinement: "unconfined"}, nil, nil, nil, "usage", []string{"--accept-risk unconfined"}},
@@ -255,6 +261,50 @@ func TestSettleRefuses(t *testing.T) {
 			}
 			if strings.Contains(err.Error(), canary) {
 				t.Errorf("error %q repeats a secret", err)
+			}
+		})
+	}
+}
+
+// How the dashboard is reached: flags before variables before what is recorded; an
+// empty flag takes back, an empty variable does not.
+func TestSettleAccess(t *testing.T) {
+	recorded := desired.New("creel").With(desired.Sandbox{Name: "a", Dashboard: desired.Dashboard{Bind: "0.0.0.0",
+		PublicURL: "https://old.example", TrustedProxies: []string{"10.0.0.0/8"}}}).WithDefaults()
+	old, _ := recorded.Sandbox("a")
+	for _, c := range []struct {
+		name  string
+		flags map[Key]string
+		env   map[string]string
+		want  desired.Dashboard
+	}{
+		{"nothing said", nil, nil, old.Dashboard},
+		{"empty variables say nothing", nil, map[string]string{"CHAT_UI_URL": "", "NEMOCLAW_DASHBOARD_BIND": ""}, old.Dashboard},
+		{"empty flags take back", map[Key]string{DashboardBind: "", PublicURL: "", TrustedProxies: ""}, nil, desired.Dashboard{}},
+		{"an empty flag before a variable", map[Key]string{PublicURL: ""}, map[string]string{"CHAT_UI_URL": "https://new.example"},
+			desired.Dashboard{Bind: "0.0.0.0", TrustedProxies: []string{"10.0.0.0/8"}}},
+		{"variables", nil, map[string]string{"CHAT_UI_URL": "new.example/x#token=t", "NEMOCLAW_DASHBOARD_BIND": "127.0.0.1", "CREEL_TRUSTED_PROXIES": "::1, 127.0.0.1"},
+			desired.Dashboard{Bind: "127.0.0.1", PublicURL: "http://new.example/x", TrustedProxies: []string{"::1/128", "127.0.0.1/32"}}},
+		{"flags before variables", map[Key]string{PublicURL: "https://flag.example"}, map[string]string{"CREEL_PUBLIC_URL": "https://new.example"},
+			desired.Dashboard{Bind: "0.0.0.0", PublicURL: "https://flag.example", TrustedProxies: []string{"10.0.0.0/8"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s, err := Settle(t.Context(), Inputs{Gateway: "creel", Flags: c.flags, Recorded: &recorded, Getenv: func(n string) string { return c.env[n] }})
+			if err != nil {
+				t.Fatal(err)
+			}
+			box, _ := s.Document.Sandbox("a")
+			if diff := cmp.Diff(c.want, box.Dashboard); diff != "" {
+				t.Errorf("(-want +got)\n%s", diff)
+			}
+			var affected []string
+			for _, change := range Changes(&recorded, s.Document) {
+				for _, id := range change.Affects {
+					affected = append(affected, string(id))
+				}
+			}
+			if strings.Trim(strings.Join(affected, " "), "dashboard ") != "" {
+				t.Errorf("more than the dashboard is done again: %v", affected)
 			}
 		})
 	}

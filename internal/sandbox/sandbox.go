@@ -4,10 +4,14 @@
 package sandbox
 
 import (
+	"cmp"
 	"context"
+	"net"
+	"strconv"
 	"time"
 
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 )
 
 // Phase is where a sandbox is in its life.
@@ -69,6 +73,28 @@ type Dashboard struct {
 	PortExplicit bool   `json:"port_explicit"`
 	HealthPath   string `json:"health_path"`    // e.g. "/health"; empty without one
 	WebSocket    string `json:"websocket_path"` // e.g. "/ws"; empty without one
+	// Access is what was declared about how it is reached.
+	dashboard.Access
+	// Preface: the agent reads who connected, and Access, in front of each connection
+	// (package dashboard/preface).
+	Preface bool `json:"preface,omitempty"`
+}
+
+// ToldAtStart reports that the agent judges by itself who may open its page and
+// learns what was declared about that when it is started.
+func (d Dashboard) ToldAtStart() bool { return d.WebSocket != "" && !d.Preface }
+
+// Origins are those of the pages that may connect to the agent: the one on this
+// machine where its port is known beforehand, and the declared one.
+func (d Dashboard) Origins() []string {
+	if d.TargetPort == 0 {
+		return nil
+	}
+	origins := []string{"http://" + net.JoinHostPort(dashboard.Loopback, strconv.Itoa(cmp.Or(d.Port, d.TargetPort)))}
+	if o := dashboard.Origin(d.PublicURL); d.PublicURL != "" && o != "" && o != origins[0] {
+		origins = append(origins, o)
+	}
+	return origins
 }
 
 // Spec is what a sandbox should be.

@@ -16,6 +16,7 @@ import (
 	datamodelv1 "creel/api/openshell/datamodel/v1"
 	sandboxv1 "creel/api/openshell/sandbox/v1"
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/dashboard"
 	"creel/internal/policy"
 	"creel/internal/sandbox"
 	"creel/internal/server/store"
@@ -43,6 +44,8 @@ type dashboardExtras struct {
 	PortExplicit  bool   `json:"port_explicit,omitempty"`
 	HealthPath    string `json:"health_path,omitempty"`
 	WebSocketPath string `json:"websocket_path,omitempty"`
+	dashboard.Access
+	Preface bool `json:"preface,omitempty"`
 }
 
 // specFrom reads what a client asks for. Without our extras it is a sandbox as
@@ -69,7 +72,7 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 	maps.Copy(s.Environment, p.GetEnvironment())
 	if d := x.Dashboard; d != nil {
 		s.Dashboard = sandbox.Dashboard{TargetPort: d.TargetPort, Bind: d.Bind, Port: d.Port, PortExplicit: d.PortExplicit,
-			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath}
+			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Access: d.Access, Preface: d.Preface}
 	}
 	document, err := policyFrom(x.Policy, p.GetPolicy())
 	if err != nil {
@@ -192,6 +195,7 @@ const (
 )
 
 func checkSpec(s sandbox.Spec) error {
+	d := s.Dashboard
 	switch {
 	case len(s.Providers) > maxProviders:
 		return fmt.Errorf("%d providers, at most %d are allowed", len(s.Providers), maxProviders)
@@ -199,10 +203,14 @@ func checkSpec(s sandbox.Spec) error {
 		return fmt.Errorf("%d environment variables, at most %d are allowed", len(s.Environment), maxEnvironment)
 	case len(s.Policy) > maxPolicy:
 		return fmt.Errorf("policy has %d bytes, at most %d are allowed", len(s.Policy), maxPolicy)
-	case s.Dashboard.TargetPort < 0 || s.Dashboard.TargetPort > 65535 || s.Dashboard.Port < 0 || s.Dashboard.Port > 65535:
+	case d.TargetPort < 0 || d.TargetPort > 65535 || d.Port < 0 || d.Port > 65535:
 		return errors.New("a dashboard port is not between 1 and 65535")
-	case s.Dashboard.Bind != "" && s.Dashboard.Bind != "127.0.0.1" && s.Dashboard.Bind != "0.0.0.0":
-		return fmt.Errorf("dashboard bind %q is neither 127.0.0.1 nor 0.0.0.0", s.Dashboard.Bind)
+	case d.Bind != "" && d.Bind != dashboard.Loopback && d.Bind != dashboard.Everybody:
+		return fmt.Errorf("dashboard bind %q is neither 127.0.0.1 nor 0.0.0.0", d.Bind)
+	case d.PublicURL != "" && !recordable(d.PublicURL):
+		return fmt.Errorf("dashboard public_url %q cannot be recorded", dashboard.DisplayURL(d.PublicURL))
+	case !networks(d.TrustedProxies):
+		return errors.New("dashboard trusted_proxies are not networks in CIDR form, each once")
 	case !slices.Contains([]sandbox.RestartPolicy{sandbox.RestartAlways, sandbox.RestartOnFailure, sandbox.RestartNever}, s.Restart):
 		return fmt.Errorf("restart %q is none of always, on-failure, never", s.Restart)
 	case !slices.Contains([]sandbox.Tier{sandbox.TierAuto, sandbox.TierNamespaces, sandbox.TierLandlock, sandbox.TierUnconfined}, s.Confinement):
@@ -219,11 +227,23 @@ func checkSpec(s sandbox.Spec) error {
 	return nil
 }
 
+// recordable: a URL is recorded as whoever checks it makes it, and no other way.
+func recordable(url string) bool {
+	same, err := dashboard.CheckPublicURL(url)
+	return err == nil && same == url
+}
+
+func networks(given []string) bool {
+	same, err := dashboard.CheckProxies(given)
+	return err == nil && slices.Equal(same, given)
+}
+
 func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.SandboxSpec {
 	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted}
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
-			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket}
+			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket,
+			Access: s.Dashboard.Access, Preface: s.Dashboard.Preface}
 	}
 	out := &openshellv1.SandboxSpec{LogLevel: s.LogLevel, Environment: s.Environment, Providers: s.Providers, Command: s.Command,
 		Tty: s.TTY, Policy: document, Template: &openshellv1.SandboxTemplate{}}
@@ -241,8 +261,22 @@ func (x extras) fields() map[string]any {
 		m["risk_accepted"] = true
 	}
 	if d := x.Dashboard; d != nil {
-		m["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
+		board := map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
 			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}
+		if d.Preface {
+			board["preface"] = true
+		}
+		if d.PublicURL != "" {
+			board["public_url"] = d.PublicURL
+		}
+		if len(d.TrustedProxies) > 0 {
+			list := make([]any, len(d.TrustedProxies))
+			for i, network := range d.TrustedProxies {
+				list[i] = network
+			}
+			board["trusted_proxies"] = list
+		}
+		m["dashboard"] = board
 	}
 	return m
 }

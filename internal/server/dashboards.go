@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -9,6 +10,7 @@ import (
 
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/dashboard/forward"
+	"creel/internal/dashboard/preface"
 	"creel/internal/sandbox"
 	"creel/internal/server/relay"
 	"creel/internal/server/store"
@@ -35,8 +37,8 @@ func (d *daemon) keepForward(ctx context.Context, e *entry) {
 		return
 	}
 	f, err := forward.Listen(ctx, forward.Wanted{Bind: want.Bind, Port: want.Port, Explicit: want.PortExplicit,
-		Last: o.Value.DashboardPort}, func(ctx context.Context) (net.Conn, error) {
-		return d.hub.Open(ctx, e.id, relay.Target{Port: e.agentPort(want.TargetPort)})
+		Last: o.Value.DashboardPort}, func(ctx context.Context, outside net.Conn) (net.Conn, error) {
+		return d.openDashboard(ctx, e, want, outside)
 	}, d.log)
 	e.mu.Lock()
 	if err != nil {
@@ -57,6 +59,19 @@ func (d *daemon) keepForward(ctx context.Context, e *entry) {
 	}
 	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Normal",
 		Reason: "dashboard-bound", Message: fmt.Sprintf("dashboard is bound to port %d", f.Port())})
+}
+
+// openDashboard reaches the agent for a connection from outside, and introduces it
+// to an agent that listens to that.
+func (d *daemon) openDashboard(ctx context.Context, e *entry, want sandbox.Dashboard, outside net.Conn) (net.Conn, error) {
+	inside, err := d.hub.Open(ctx, e.id, relay.Target{Port: e.agentPort(want.TargetPort)})
+	if err != nil || !want.Preface {
+		return inside, err
+	}
+	if err := preface.Write(inside, outside.RemoteAddr(), outside.LocalAddr(), want.Access); err != nil {
+		return nil, errors.Join(err, inside.Close())
+	}
+	return inside, nil
 }
 
 func (d *daemon) closeForward(e *entry) {

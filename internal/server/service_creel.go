@@ -166,7 +166,8 @@ func (s *creelService) GetDashboard(ctx context.Context, r *creelv1.GetDashboard
 		v = e.view()
 	}
 	out := &creelv1.GetDashboardResponse{Forward: forwardTo(o, v), HealthPath: o.Value.Spec.Dashboard.HealthPath,
-		WebsocketPath: o.Value.Spec.Dashboard.WebSocket, Agent: o.Value.Spec.Agent}
+		WebsocketPath: o.Value.Spec.Dashboard.WebSocket, PublicUrl: o.Value.Spec.Dashboard.PublicURL,
+		TrustedProxies: o.Value.Spec.Dashboard.TrustedProxies, Agent: o.Value.Spec.Agent}
 	if r.GetShowToken() {
 		token, _, err := s.d.tokens(o.Value)
 		if err != nil {

@@ -19,6 +19,10 @@ const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 // dashboardToken is given to the agent alone.
 const dashboardToken = "CREEL_DASHBOARD_TOKEN"
 
+// dashboardOrigins are, separated by commas, those of the pages that may connect to
+// an agent which judges that by itself.
+const dashboardOrigins = "CREEL_DASHBOARD_ORIGINS"
+
 // environment is what programs inside are started with. agent adds what only the
 // main process gets. What the user added may not change what Creel says of
 // itself or where models are reached.
@@ -49,6 +53,9 @@ func environment(l sandbox.Launch, b box.Box, shell string, agent bool) ([]strin
 	}
 	if agent {
 		all[dashboardToken] = l.DashboardToken
+		if l.Spec.Dashboard.ToldAtStart() {
+			all[dashboardOrigins] = strings.Join(l.Spec.Dashboard.Origins(), ",")
+		}
 	}
 	out := make([]string, 0, len(all))
 	for _, name := range slices.Sorted(maps.Keys(all)) {

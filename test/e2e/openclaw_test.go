@@ -123,6 +123,28 @@ func testOpenClawShaped(t *testing.T) {
 	if v := h.verdict(); v != "ok" {
 		t.Errorf("verdict %s after a restart", v)
 	}
+	// What is declared about how it is reached reaches the agent, which is told only at
+	// its start.
+	r := h.run("dashboard", "claw", "--public-url", "https://agent.example")
+	if !strings.Contains(r.stderr, "sandbox claw is ready") {
+		t.Errorf("declare a public URL: exit %d\n%s", r.code, r.stderr)
+	}
+	config = h.must(0, "exec", "claw", "--", "cat", ".openclaw/openclaw.json").stdout
+	if !strings.Contains(config, `"https://agent.example"`) || !strings.Contains(config, `"http://127.0.0.1:18789"`) {
+		t.Error("the configuration does not allow the public URL's origin and the one on this machine")
+	}
+	dashboard := decode[evidenceDocument](t, h.run("doctor", "--json")).layer("dashboard")
+	asked := false
+	for _, e := range dashboard.Evidence {
+		asked = asked || e.Probe == "websocket with the public URL's origin" && e.Verdict == "ok"
+	}
+	if !asked {
+		t.Errorf("the public URL's origin is not taken: %+v", dashboard)
+	}
+	h.run("dashboard", "claw", "--public-url", "")
+	if config := h.must(0, "exec", "claw", "--", "cat", ".openclaw/openclaw.json").stdout; strings.Contains(config, "agent.example") {
+		t.Error("the origin of a public URL that was taken back is still allowed")
+	}
 	damaged := `{"gateway": {"port": 1}, gateway: ` + canary
 	write(damaged)
 	h.must(0, "stop", "claw")

@@ -166,7 +166,8 @@ func (a *Agent) judge(r *http.Request, token string) (code, text string) {
 	}
 	if o := r.Header.Get("Origin"); o != "" {
 		u, err := url.Parse(o)
-		if err != nil || u.Host != r.Host && !slices.Contains(c.Gateway.ControlUI.AllowedOrigins, o) {
+		own := err == nil && u.Host == r.Host && (u.Hostname() == "localhost" || net.ParseIP(u.Hostname()).IsLoopback())
+		if !own && !slices.Contains(c.Gateway.ControlUI.AllowedOrigins, o) {
 			return "CONTROL_UI_ORIGIN_NOT_ALLOWED", "origin not allowed (allow it in gateway.controlUi.allowedOrigins)"
 		}
 	}

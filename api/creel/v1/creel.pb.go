@@ -842,8 +842,14 @@ type GetDashboardResponse struct {
 	Token         string                 `protobuf:"bytes,2,opt,name=token,proto3" json:"token,omitempty"`
 	HealthPath    string                 `protobuf:"bytes,3,opt,name=health_path,json=healthPath,proto3" json:"health_path,omitempty"`
 	WebsocketPath string                 `protobuf:"bytes,4,opt,name=websocket_path,json=websocketPath,proto3" json:"websocket_path,omitempty"`
+	// public_url is where people open the dashboard when something stands in front
+	// of it; empty when nothing was declared.
+	PublicUrl string `protobuf:"bytes,5,opt,name=public_url,json=publicUrl,proto3" json:"public_url,omitempty"`
+	// trusted_proxies are networks in CIDR form whose X-Forwarded-* headers are
+	// believed.
+	TrustedProxies []string `protobuf:"bytes,6,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
 	// agent is the name of the agent whose page it is.
-	Agent         string `protobuf:"bytes,5,opt,name=agent,proto3" json:"agent,omitempty"`
+	Agent         string `protobuf:"bytes,7,opt,name=agent,proto3" json:"agent,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -904,6 +910,20 @@ func (x *GetDashboardResponse) GetWebsocketPath() string {
 		return x.WebsocketPath
 	}
 	return ""
+}
+
+func (x *GetDashboardResponse) GetPublicUrl() string {
+	if x != nil {
+		return x.PublicUrl
+	}
+	return ""
+}
+
+func (x *GetDashboardResponse) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
 }
 
 func (x *GetDashboardResponse) GetAgent() string {
@@ -1537,14 +1557,17 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x13GetDashboardRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
-	"show_token\x18\x02 \x01(\bR\tshowToken\"\xbc\x01\n" +
+	"show_token\x18\x02 \x01(\bR\tshowToken\"\x84\x02\n" +
 	"\x14GetDashboardResponse\x12+\n" +
 	"\aforward\x18\x01 \x01(\v2\x11.creel.v1.ForwardR\aforward\x12\x19\n" +
 	"\x05token\x18\x02 \x01(\tB\x03\x80\x01\x01R\x05token\x12\x1f\n" +
 	"\vhealth_path\x18\x03 \x01(\tR\n" +
 	"healthPath\x12%\n" +
-	"\x0ewebsocket_path\x18\x04 \x01(\tR\rwebsocketPath\x12\x14\n" +
-	"\x05agent\x18\x05 \x01(\tR\x05agent\"5\n" +
+	"\x0ewebsocket_path\x18\x04 \x01(\tR\rwebsocketPath\x12\x1d\n" +
+	"\n" +
+	"public_url\x18\x05 \x01(\tR\tpublicUrl\x12'\n" +
+	"\x0ftrusted_proxies\x18\x06 \x03(\tR\x0etrustedProxies\x12\x14\n" +
+	"\x05agent\x18\a \x01(\tR\x05agent\"5\n" +
 	"\x15CheckInferenceRequest\x12\x1c\n" +
 	"\n" +
 	"max_age_ms\x18\x01 \x01(\x03R\bmaxAgeMs\"\xed\x01\n" +

@@ -9,14 +9,21 @@ import (
 	"io/fs"
 	"net/http"
 	"path"
+	"strings"
 )
 
 //go:embed assets
 var embedded embed.FS
 
 // assetsMark stands in the page for the directory of its assets, which is
-// relative so that the page also works below a path prefix.
-const assetsMark = "{{assets}}"
+// relative so that the page also works below a path prefix. preloadMark stands for
+// the modules that the page's script imports: named in the page they are fetched
+// beside it, and not one after the other as each is read.
+const (
+	assetsMark  = "{{assets}}"
+	preloadMark = "{{preload}}"
+	mainScript  = "app.js"
+)
 
 // assets is the page and its files. The directory they are served from is named
 // after their content, so that they can be cached for ever and never mix with
@@ -46,7 +53,14 @@ func loadAssets() (*assets, error) {
 		a.files[f.Name()] = content
 	}
 	a.hash = hex.EncodeToString(sum.Sum(nil))[:16]
-	a.page = bytes.ReplaceAll(a.files["index.html"], []byte(assetsMark), []byte("assets/"+a.hash))
+	var preload strings.Builder
+	for _, f := range list {
+		if name := f.Name(); path.Ext(name) == ".js" && name != mainScript {
+			fmt.Fprintf(&preload, "<link rel=\"modulepreload\" href=\"%s/%s\">\n", assetsMark, name)
+		}
+	}
+	a.page = bytes.Replace(a.files["index.html"], []byte(preloadMark+"\n"), []byte(preload.String()), 1)
+	a.page = bytes.ReplaceAll(a.page, []byte(assetsMark), []byte("assets/"+a.hash))
 	a.etag = `"` + a.hash + `"`
 	delete(a.files, "index.html")
 	return a, nil

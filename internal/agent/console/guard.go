@@ -1,16 +1,37 @@
 package console
 
 import (
+	"context"
 	"net/http"
 	"net/url"
 	"strings"
 
 	"creel/internal/dashboard"
+	"creel/internal/dashboard/preface"
 )
 
+// requestKey is where a request's context carries what is believed of it.
+type requestKey struct{}
+
+// requestOf is what guard believes of a request.
+func requestOf(r *http.Request) dashboard.Request {
+	q, _ := r.Context().Value(requestKey{}).(dashboard.Request)
+	return q
+}
+
+// wrongName explains a refusal to a person. It names nothing of this machine: a
+// website whose name was pointed here can read it.
+const wrongName = `This dashboard is not opened by the name in the address.
+
+Open the address that "creel dashboard" prints. If the name is right, as behind a
+reverse proxy, declare it on the machine where Creel runs:
+
+    creel dashboard SANDBOX --public-url URL
+`
+
 // guard refuses what no browser of the user would send, and sets the headers
-// that confine the page. A Host that is not loopback's is another website whose
-// name was pointed at this machine (DNS rebinding).
+// that confine the page. A Host that is none of the dashboard's own is another
+// website whose name was pointed at this machine (DNS rebinding).
 func guard(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		h := w.Header()
@@ -19,29 +40,47 @@ func guard(next http.Handler) http.Handler {
 		h.Set("X-Frame-Options", "DENY")
 		h.Set("Cross-Origin-Opener-Policy", "same-origin")
 		h.Set("Cross-Origin-Resource-Policy", "same-origin")
-		if !dashboard.LoopbackHost(r.Host) {
-			http.Error(w, "this dashboard is opened by a loopback address", http.StatusForbidden)
+		q := preface.Of(r.Context()).Read(dashboard.Headers{Host: r.Host, ForwardedFor: r.Header.Values("X-Forwarded-For"),
+			ForwardedProto: r.Header.Values("X-Forwarded-Proto"), ForwardedHost: r.Header.Values("X-Forwarded-Host")})
+		if !q.HostAllowed() {
+			http.Error(w, wrongName, http.StatusForbidden)
 			return
 		}
-		h.Set("Content-Security-Policy", contentPolicy(r.Host))
-		next.ServeHTTP(w, r)
+		h.Set("Content-Security-Policy", contentPolicy(q.Sockets()))
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), requestKey{}, q)))
 	})
 }
 
 // contentPolicy lets the page load and reach its own server and nothing else.
-// The WebSocket is named because not every browser counts it as 'self'. host has
-// been checked and cannot carry a directive.
-func contentPolicy(host string) string {
+// The WebSocket is named because not every browser counts it as 'self'. What it is
+// named by has been checked and cannot carry a directive.
+func contentPolicy(sockets []string) string {
 	return strings.Join([]string{
 		"default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self' data:",
-		"connect-src 'self' ws://" + host, "base-uri 'none'", "frame-ancestors 'none'", "form-action 'none'",
+		"connect-src 'self' " + strings.Join(sockets, " "), "base-uri 'none'", "frame-ancestors 'none'", "form-action 'none'",
 		"require-trusted-types-for 'script'", "trusted-types 'none'",
 	}, "; ")
 }
 
-// sameOrigin reports whether a request comes from a page of this server. A
-// browser always says where a WebSocket comes from, so silence is a refusal.
-func sameOrigin(r *http.Request) bool {
-	u, err := url.Parse(r.Header.Get("Origin"))
-	return err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" && strings.EqualFold(u.Host, r.Host)
+// sameOrigin reports whether a request comes from a page of this dashboard.
+func sameOrigin(r *http.Request) bool { return requestOf(r).OriginAllowed(r.Header.Get("Origin")) }
+
+// belowPrefix serves the same below the public URL's path, whether or not a proxy
+// takes it off. What is one of our own paths as it is needs no taking off.
+func belowPrefix(mux *http.ServeMux) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		prefix := preface.Of(r.Context()).Prefix()
+		_, own := mux.Handler(r)
+		switch {
+		case prefix == "" || own != "":
+			mux.ServeHTTP(w, r)
+		case r.URL.Path == prefix:
+			// The page's own addresses are relative: they need the slash.
+			http.Redirect(w, r, (&url.URL{Path: prefix + "/"}).EscapedPath(), http.StatusPermanentRedirect)
+		case strings.HasPrefix(r.URL.Path, prefix+"/"):
+			http.StripPrefix(prefix, mux).ServeHTTP(w, r)
+		default:
+			http.NotFound(w, r)
+		}
+	})
 }

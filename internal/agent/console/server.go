@@ -10,24 +10,24 @@ import (
 	"log"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"creel/internal/budget"
 	"creel/internal/credential"
+	"creel/internal/dashboard/preface"
 	"creel/internal/version"
 )
-
-// maxStrangers is how many connections may be open that have not shown a token.
-const maxStrangers = 64
 
 type server struct {
 	ctx       context.Context
 	set       settings
 	talk      *conversation
 	assets    *assets
+	log       io.Writer
 	wrong     limiter
-	strangers chan struct{}
+	strangers lobby
 }
 
 func appVersion() string { return version.Version() }
@@ -42,21 +42,19 @@ func serve(ctx context.Context, s settings, listener net.Listener, out io.Writer
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	srv := &server{
-		ctx: ctx, set: s, assets: files, talk: newConversation(ctx, s, out),
-		strangers: make(chan struct{}, maxStrangers),
-	}
+	srv := &server{ctx: ctx, set: s, assets: files, log: out, talk: newConversation(ctx, s, out)}
 	web := &http.Server{
 		Handler:           srv.routes(),
 		ReadHeaderTimeout: budget.Of(budget.Probe),
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
 		BaseContext:       func(net.Listener) context.Context { return ctx },
+		ConnContext:       preface.Keep,
 		ErrorLog:          log.New(out, "console: ", 0),
 	}
 	fmt.Fprintf(out, "console: listening on %s\n", listener.Addr())
 	ended := make(chan error, 1)
-	go func() { ended <- web.Serve(listener) }()
+	go func() { ended <- web.Serve(preface.Listen(listener, budget.Of(budget.Probe))) }()
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
@@ -84,7 +82,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /ws", s.socket)
 	mux.HandleFunc("GET /assets/{hash}/{file}", s.assets.serveFile)
 	mux.HandleFunc("GET /{$}", s.assets.servePage)
-	return guard(mux)
+	return guard(belowPrefix(mux))
 }
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {
@@ -97,8 +95,13 @@ func (s *server) info(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this origin is not allowed", http.StatusForbidden)
 		return
 	}
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !ok || !s.authentic(r.Context(), credential.NewSecret(given)) {
+	given, _ := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	if !s.authentic(credential.NewSecret(given)) {
+		if given != "" && s.failed(r, false) > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(int(failurePenalty.Seconds())))
+			http.Error(w, "too many wrong tokens were shown", http.StatusTooManyRequests)
+			return
+		}
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		http.Error(w, "the dashboard token is missing or wrong", http.StatusUnauthorized)
 		return
@@ -114,20 +117,20 @@ func writeJSON(w http.ResponseWriter, v any) {
 	w.Write(append(encode(v), '\n'))
 }
 
-// authentic compares in constant time, and holds back the answer to a wrong
-// token when there were many.
-func (s *server) authentic(ctx context.Context, given credential.Secret) bool {
+// authentic compares in constant time.
+func (s *server) authentic(given credential.Secret) bool {
 	want, got := sha256.Sum256([]byte(s.set.token.Reveal())), sha256.Sum256([]byte(given.Reveal()))
-	if subtle.ConstantTimeCompare(want[:], got[:]) == 1 {
-		return true
+	return subtle.ConstantTimeCompare(want[:], got[:]) == 1
+}
+
+// failed counts and logs a wrong token and returns how long its answer is to
+// wait. Creel's own probe from this machine, which shows one on purpose, is not
+// worth a line.
+func (s *server) failed(r *http.Request, probe bool) time.Duration {
+	client := requestOf(r).Client
+	wait, line := s.wrong.wrong(client, probe && client.IsLoopback(), time.Now())
+	if line != "" {
+		fmt.Fprintf(s.log, "console: %s\n", line)
 	}
-	if wait := s.wrong.penalty(time.Now()); wait > 0 {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-		}
-	}
-	return false
+	return wait
 }

@@ -22,18 +22,17 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this origin is not allowed", http.StatusForbidden)
 		return
 	}
-	select {
-	case s.strangers <- struct{}{}:
-	default:
+	known := s.strangers.enter(requestOf(r).Client)
+	if known == nil {
 		http.Error(w, "too many connections that have not shown a token", http.StatusServiceUnavailable)
 		return
 	}
-	known := sync.OnceFunc(func() { <-s.strangers })
 	defer known()
 	// Once it is a WebSocket the server's shutdown does not know of it any more.
 	s.talk.work.Add(1)
 	defer s.talk.work.Done()
-	conn, err := websocket.Accept(w, r, nil)
+	// The origin was looked at above, where what is declared is known.
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
 	if err != nil {
 		return // Accept has answered
 	}
@@ -42,7 +41,7 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 
-	first, ok := s.firstMessage(ctx, conn)
+	first, ok := s.firstMessage(ctx, conn, r)
 	if !ok {
 		return
 	}
@@ -70,7 +69,7 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 }
 
 // firstMessage waits for the right token.
-func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn) (request, bool) {
+func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *http.Request) (request, bool) {
 	waiting, cancel := budget.Context(ctx, budget.Probe, "wait for the token")
 	defer cancel()
 	// Read would tear the connection down when its context ends; the page shall
@@ -91,11 +90,26 @@ func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn) (reques
 		conn.Close(closeBadMessage, "the token was expected as the first message")
 		return request{}, false
 	}
-	if !s.authentic(ctx, credential.NewSecret(r.Token)) {
+	if !s.authentic(credential.NewSecret(r.Token)) {
+		hold(ctx, s.failed(from, r.Probe))
 		conn.Close(closeBadToken, "the token is wrong")
 		return request{}, false
 	}
 	return r, true
+}
+
+// hold waits before a wrong token is answered. It keeps the connection's place
+// among the strangers taken meanwhile, which is what bounds the guesses.
+func hold(ctx context.Context, wait time.Duration) {
+	if wait <= 0 {
+		return
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
 }
 
 func (s *server) receive(ctx context.Context, conn *websocket.Conn, v *viewer) {

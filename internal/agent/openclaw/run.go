@@ -86,6 +86,9 @@ func access(getenv func(string) string) (Access, error) {
 		}
 		a.Port = port
 	}
+	if text := getenv("CREEL_DASHBOARD_ORIGINS"); text != "" {
+		a.Origins = strings.Split(text, ",")
+	}
 	return a, nil
 }
 

@@ -29,7 +29,8 @@ func newInside(t *testing.T, more ...string) *inside {
 	put(t, filepath.Join(bin, "openclaw"), "#!/bin/sh\n", 0o755)
 	put(t, filepath.Join(bin, "notes.txt"), "no program\n", 0o644)
 	return &inside{home: home, environ: append([]string{"HOME=" + home, "PATH=relative:/does/not/exist:" + bin,
-		"CREEL_DASHBOARD_TOKEN=" + canary, "CREEL_AGENT_PORT=18789"}, more...)}
+		"CREEL_DASHBOARD_TOKEN=" + canary, "CREEL_AGENT_PORT=18789",
+		"CREEL_DASHBOARD_ORIGINS=http://127.0.0.1:18790,https://agent.example"}, more...)}
 }
 
 func put(t *testing.T, path, content string, mode os.FileMode) {
@@ -70,7 +71,7 @@ func TestBecomesOpenClaw(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if g := read(t, content); g.Auth.Token != canary || g.Port != 18789 {
+	if g := read(t, content); g.Auth.Token != canary || g.Port != 18789 || !slices.Equal(g.UI.Origins, page.Origins) {
 		t.Errorf("configuration: %s", content)
 	}
 	if info, err := os.Stat(i.config()); err != nil || info.Mode().Perm() != 0o600 {

@@ -42,8 +42,9 @@ type Wanted struct {
 	Last     int // the port it had before; 0 without one
 }
 
-// Dial connects to what a forward leads to.
-type Dial func(ctx context.Context) (net.Conn, error)
+// Dial connects to what a forward leads to, for the connection that came from
+// outside. It neither reads from that nor writes to it.
+type Dial func(ctx context.Context, outside net.Conn) (net.Conn, error)
 
 // Forward is a bound listener.
 type Forward struct {
@@ -166,7 +167,7 @@ func (f *Forward) accept() {
 
 func (f *Forward) serve(outside *net.TCPConn) {
 	defer outside.Close()
-	inside, err := f.dial(f.ctx)
+	inside, err := f.dial(f.ctx, outside)
 	if err != nil {
 		_ = outside.SetLinger(0) // a reset says "nobody there"; an orderly end would look like an empty answer
 		f.log.Debug("reach dashboard", slog.Any("error", err))

@@ -95,7 +95,7 @@ func dialled(t *testing.T, f *Forward) *net.TCPConn {
 
 func TestCarriesBothWaysWithHalfClose(t *testing.T) {
 	inside := echo(t)
-	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+	f := listen(t, Wanted{}, func(ctx context.Context, _ net.Conn) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", inside.Addr().String())
 	})
 	c := dialled(t, f)
@@ -135,7 +135,7 @@ func TestTakenPort(t *testing.T) {
 }
 
 func TestUnreachableInsideIsAReset(t *testing.T) {
-	f := listen(t, Wanted{}, func(context.Context) (net.Conn, error) { return nil, errors.New("asleep") })
+	f := listen(t, Wanted{}, func(context.Context, net.Conn) (net.Conn, error) { return nil, errors.New("asleep") })
 	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.Port()))
 	if err == nil { // else the reset came before the connection was through
 		defer c.Close()
@@ -149,7 +149,7 @@ func TestUnreachableInsideIsAReset(t *testing.T) {
 func TestConnectionsAreBounded(t *testing.T) {
 	var open atomic.Int32
 	inside := make(chan struct{}, MaxConnections+10)
-	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+	f := listen(t, Wanted{}, func(ctx context.Context, _ net.Conn) (net.Conn, error) {
 		open.Add(1)
 		inside <- struct{}{}
 		<-ctx.Done()
@@ -174,7 +174,7 @@ func TestConnectionsAreBounded(t *testing.T) {
 
 func TestCloseEndsConnections(t *testing.T) {
 	inside := echo(t)
-	f := listen(t, Wanted{}, func(ctx context.Context) (net.Conn, error) {
+	f := listen(t, Wanted{}, func(ctx context.Context, _ net.Conn) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "tcp", inside.Addr().String())
 	})
 	c := dialled(t, f)

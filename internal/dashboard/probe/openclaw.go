@@ -5,12 +5,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/coder/websocket"
 
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 )
 
@@ -26,8 +27,12 @@ const (
 // openClaw asks OpenClaw. Whoever shows it wrong tokens is slowed down, and shut
 // out for minutes under the origin that he named: so it is shown no token instead
 // of a wrong one.
-func (p *prober) openClaw() []func(context.Context) link {
-	return []func(context.Context) link{p.page, p.openClawOrigin, p.openClawWrongOrigin, p.openClawToken, p.openClawNoToken}
+func (p *prober) openClaw() []question {
+	questions := []question{p.page, p.openClawOrigin, p.openClawWrongOrigin, p.openClawToken, p.openClawNoToken}
+	if p.target.Access.PublicURL != "" {
+		questions = slices.Insert(questions, 2, p.openClawPublicOrigin)
+	}
+	return questions
 }
 
 // verdict is how a connect ended: let in, or refused with a code and a text.
@@ -46,18 +51,11 @@ func (v verdict) String() string {
 	return "refused: " + v.text
 }
 
-// connect asks to be let in as OpenClaw's own probes do.
-func (p *prober) connect(ctx context.Context, origin string, token credential.Secret) (verdict, error) {
-	header := http.Header{}
-	if origin != "" {
-		header.Set("Origin", origin)
-	}
-	conn, resp, err := websocket.Dial(ctx, "ws://"+p.address+p.target.WebSocketPath, &websocket.DialOptions{HTTPClient: p.client, HTTPHeader: header})
+// connect asks to be let in as OpenClaw's own probes do, as a page of origin would,
+// under the name in host.
+func (p *prober) connect(ctx context.Context, host, origin string, token credential.Secret) (verdict, error) {
+	conn, status, err := p.dial(ctx, "", host, origin)
 	if err != nil {
-		status := 0
-		if resp != nil {
-			status = resp.StatusCode
-		}
 		return verdict{}, handshake(status, err)
 	}
 	defer conn.CloseNow()
@@ -127,8 +125,19 @@ func originCode(reason string) string {
 }
 
 func (p *prober) openClawOrigin(ctx context.Context) link {
-	return p.ask("websocket with its own origin", "dashboard-websocket", func() (string, error) {
-		v, err := p.connect(ctx, p.origin(), p.target.Token)
+	return p.openClawOpens(ctx, "websocket with its own origin", "", p.origin())
+}
+
+// openClawPublicOrigin is asked as through a proxy that takes the path away.
+func (p *prober) openClawPublicOrigin(ctx context.Context) link {
+	own := dashboard.Origin(p.target.Access.PublicURL)
+	_, host, _ := strings.Cut(own, "//")
+	return p.openClawOpens(ctx, "websocket with the public URL's origin", host, own)
+}
+
+func (p *prober) openClawOpens(ctx context.Context, probe, host, origin string) link {
+	return p.ask(probe, "dashboard-websocket", func() (string, error) {
+		v, err := p.connect(ctx, host, origin, p.target.Token)
 		switch {
 		case err != nil:
 			return "", err
@@ -143,7 +152,7 @@ func (p *prober) openClawWrongOrigin(ctx context.Context) link {
 	const probe = "websocket with another origin"
 	var v verdict
 	l := p.ask(probe, "dashboard-origin-open", func() (_ string, err error) {
-		if v, err = p.connect(ctx, wrongOrigin, p.target.Token); err == nil && v.in {
+		if v, err = p.connect(ctx, "", wrongOrigin, p.target.Token); err == nil && v.in {
 			err = errors.New("it was accepted")
 		}
 		return v.String(), err
@@ -162,7 +171,7 @@ func (p *prober) openClawToken(ctx context.Context) link {
 	}
 	limited := false
 	l := p.ask(probe, "dashboard-token-refused", func() (string, error) {
-		v, err := p.connect(ctx, p.origin(), p.target.Token)
+		v, err := p.connect(ctx, "", p.origin(), p.target.Token)
 		switch {
 		case err != nil:
 			return "", err
@@ -180,7 +189,7 @@ func (p *prober) openClawToken(ctx context.Context) link {
 
 func (p *prober) openClawNoToken(ctx context.Context) link {
 	return p.ask("websocket without a token", "dashboard-token-open", func() (string, error) {
-		v, err := p.connect(ctx, "", credential.Secret{})
+		v, err := p.connect(ctx, "", "", credential.Secret{})
 		switch {
 		case err != nil:
 			return "", err

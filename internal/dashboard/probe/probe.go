@@ -11,7 +11,10 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 
 	"creel/internal/budget"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 )
 
@@ -37,6 +41,8 @@ type link struct {
 	health.Evidence
 	reason  string
 	message string
+	// advice: a failure is worth knowing and keeps nothing from opening.
+	advice bool
 }
 
 // Probe asks the whole chain. It ends within the probe budget, or with ctx: what
@@ -54,34 +60,54 @@ func Probe(ctx context.Context, target Target) Report {
 	if ip, err := netip.ParseAddr(host); err == nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	p := &prober{
-		outer: ctx, target: target,
-		address: net.JoinHostPort(host, strconv.Itoa(target.Port)),
-		client: &http.Client{
-			Transport:     &http.Transport{Proxy: nil, DisableCompression: true},
-			CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-		},
-	}
+	address := net.JoinHostPort(host, strconv.Itoa(target.Port))
+	p := &prober{outer: ctx, target: target, base: "http://" + address, client: newClient(nil)}
 	defer p.client.CloseIdleConnections()
 
-	links := []link{p.listener(bounded)}
+	links := []link{p.listener(bounded, address)}
 	if links[0].Verdict == health.OK {
 		links = append(links, p.healthEndpoint(bounded))
 	}
-	if links[len(links)-1].Verdict == health.OK && target.WebSocketPath != "" {
-		questions := []func(context.Context) link{p.page, p.rightOrigin, p.wrongOrigin, p.rightToken, p.wrongToken}
-		if target.Protocol == OpenClaw {
-			questions = p.openClaw()
+	switch {
+	case links[len(links)-1].Verdict != health.OK:
+	case target.WebSocketPath == "":
+		links = append(links, p.otherName(bounded), notAsked("websocket and token", "this agent names no WebSocket of its own"))
+	case target.Protocol == OpenClaw:
+		links = append(links, askAll(bounded, p.openClaw())...)
+	default:
+		questions := []question{p.page, p.rightOrigin, p.wrongOrigin, p.otherName, p.rightToken, p.wrongToken}
+		if target.Access.PublicURL != "" {
+			questions = slices.Insert(questions, 2, p.publicOrigin)
 		}
-		answers := make([]link, len(questions))
-		var all sync.WaitGroup
-		for i, ask := range questions {
-			all.Go(func() { answers[i] = ask(bounded) })
-		}
-		all.Wait()
-		links = append(links, answers...)
+		links = append(links, askAll(bounded, questions)...)
 	}
 	return conclude(links, target)
+}
+
+type question = func(context.Context) link
+
+// askAll asks at the same time and keeps the order.
+func askAll(ctx context.Context, questions []question) []link {
+	answers := make([]link, len(questions))
+	var all sync.WaitGroup
+	for i, ask := range questions {
+		all.Go(func() { answers[i] = ask(ctx) })
+	}
+	all.Wait()
+	return answers
+}
+
+// newClient follows no redirect: where it leads is not what was asked about.
+func newClient(proxy func(*http.Request) (*url.URL, error)) *http.Client {
+	return &http.Client{
+		Transport:     &http.Transport{Proxy: proxy, DisableCompression: true},
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
+
+// notAsked is a link that there is nothing to ask about.
+func notAsked(probe, why string) link {
+	return link{Evidence: health.Evidence{Probe: probe, Answer: "not asked: " + why}, advice: true}
 }
 
 // conclude reduces the links: the first failure names the reason; without one,
@@ -94,6 +120,9 @@ func conclude(links []link, target Target) Report {
 	for _, l := range links {
 		r.Evidence = append(r.Evidence, l.Evidence)
 		switch {
+		case l.advice && l.Verdict == health.Failed:
+			r.Caveats = append(r.Caveats, health.Caveat{Advisory: l.reason, Message: l.message})
+		case l.advice:
 		case l.Verdict == health.OK, r.Verdict == health.Failed:
 		case l.Verdict == health.Failed, r.Verdict == health.OK:
 			r.Verdict, r.Reason, r.Message = l.Verdict, l.reason, l.message
@@ -103,10 +132,10 @@ func conclude(links []link, target Target) Report {
 }
 
 type prober struct {
-	outer   context.Context // the caller's; not bounded by the budget
-	target  Target
-	address string
-	client  *http.Client
+	outer  context.Context // the caller's; not bounded by the budget
+	target Target
+	base   string // where it is asked: scheme, host and path, without a slash at the end
+	client *http.Client
 }
 
 // ask runs one question and turns what it returns into a link. An error is
@@ -135,10 +164,10 @@ func (p *prober) ask(probe, reason string, question func() (answer string, err e
 	return l
 }
 
-func (p *prober) listener(ctx context.Context) link {
-	return p.ask("tcp "+p.address, "dashboard-not-listening", func() (string, error) {
+func (p *prober) listener(ctx context.Context, address string) link {
+	return p.ask("tcp "+address, "dashboard-not-listening", func() (string, error) {
 		var d net.Dialer
-		conn, err := d.DialContext(ctx, "tcp", p.address)
+		conn, err := d.DialContext(ctx, "tcp", address)
 		if err != nil {
 			return "", cause(err)
 		}
@@ -147,11 +176,13 @@ func (p *prober) listener(ctx context.Context) link {
 	})
 }
 
-func (p *prober) get(ctx context.Context, path string) (*http.Response, []byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+p.address+path, nil)
+// get asks under the name in host; empty is the base's own.
+func (p *prober) get(ctx context.Context, path, host string) (*http.Response, []byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, p.base+path, nil)
 	if err != nil {
 		return nil, nil, err
 	}
+	req.Host = host
 	resp, err := p.client.Do(req)
 	if err != nil {
 		return nil, nil, cause(err)
@@ -170,7 +201,7 @@ func (p *prober) healthEndpoint(ctx context.Context) link {
 		path = "/"
 	}
 	return p.ask("http GET "+path, "dashboard-unhealthy", func() (string, error) {
-		resp, _, err := p.get(ctx, path)
+		resp, _, err := p.get(ctx, path, "")
 		if err != nil {
 			return "", err
 		}
@@ -188,7 +219,7 @@ func (p *prober) healthEndpoint(ctx context.Context) link {
 
 func (p *prober) page(ctx context.Context) link {
 	return p.ask("http GET /", "dashboard-page", func() (string, error) {
-		resp, body, err := p.get(ctx, "/")
+		resp, body, err := p.get(ctx, "/", "")
 		if err != nil {
 			return "", err
 		}
@@ -201,11 +232,38 @@ func (p *prober) page(ctx context.Context) link {
 	})
 }
 
-// dial opens the WebSocket as a page of origin would. The response is there even
-// when the handshake was refused.
-func (p *prober) dial(ctx context.Context, origin string) (*websocket.Conn, int, error) {
-	conn, resp, err := websocket.Dial(ctx, "ws://"+p.address+p.target.WebSocketPath, &websocket.DialOptions{
-		HTTPClient: p.client, HTTPHeader: http.Header{"Origin": {origin}},
+// otherName asks for the page as another website would whose name was pointed at
+// this machine.
+func (p *prober) otherName(ctx context.Context) link {
+	l := p.ask("http under another website's name", "dashboard-unguarded", func() (string, error) {
+		resp, _, err := p.get(ctx, "/", strings.TrimPrefix(wrongOrigin, "http://"))
+		if err != nil {
+			return "", err
+		}
+		if resp.StatusCode < 400 {
+			return "status " + strconv.Itoa(resp.StatusCode), errors.New("it was served")
+		}
+		return "status " + strconv.Itoa(resp.StatusCode), nil
+	})
+	l.advice = true
+	if l.Verdict == health.Failed && l.reason == "dashboard-unguarded" {
+		l.message = "its agent does not look at the name it is asked under: a website that is open in a browser which reaches the port can read it"
+		if p.target.WebSocketPath == "" {
+			l.message += ", and no token of Creel's protects it"
+		}
+	}
+	return l
+}
+
+// dial opens the WebSocket below a path as a page of origin would, under the name
+// in host. The response is there even when the handshake was refused.
+func (p *prober) dial(ctx context.Context, below, host, origin string) (*websocket.Conn, int, error) {
+	header := http.Header{}
+	if origin != "" {
+		header.Set("Origin", origin)
+	}
+	conn, resp, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(p.base, "http")+below+p.target.WebSocketPath, &websocket.DialOptions{
+		HTTPClient: p.client, Host: host, HTTPHeader: header,
 	})
 	status := 0
 	if resp != nil {
@@ -214,11 +272,24 @@ func (p *prober) dial(ctx context.Context, origin string) (*websocket.Conn, int,
 	return conn, status, err
 }
 
-func (p *prober) origin() string { return "http://" + p.address }
+// origin is the base's own, as the page there would send it.
+func (p *prober) origin() string { return dashboard.Origin(p.base) }
 
 func (p *prober) rightOrigin(ctx context.Context) link {
-	return p.ask("websocket with its own origin", "dashboard-websocket", func() (string, error) {
-		conn, status, err := p.dial(ctx, p.origin())
+	return p.opens(ctx, "websocket with its own origin", "", "", p.origin())
+}
+
+// publicOrigin opens it as the page at the public URL would, through a proxy that
+// passes on what it was asked.
+func (p *prober) publicOrigin(ctx context.Context) link {
+	own := dashboard.Origin(p.target.Access.PublicURL)
+	_, host, _ := strings.Cut(own, "//")
+	return p.opens(ctx, "websocket with the public URL's origin", p.target.Access.Prefix(), host, own)
+}
+
+func (p *prober) opens(ctx context.Context, probe, below, host, origin string) link {
+	return p.ask(probe, "dashboard-websocket", func() (string, error) {
+		conn, status, err := p.dial(ctx, (&url.URL{Path: below}).EscapedPath(), host, origin)
 		if err != nil {
 			return refused(status), handshake(status, err)
 		}
@@ -229,7 +300,7 @@ func (p *prober) rightOrigin(ctx context.Context) link {
 
 func (p *prober) wrongOrigin(ctx context.Context) link {
 	return p.ask("websocket with another origin", "dashboard-origin-open", func() (string, error) {
-		conn, status, err := p.dial(ctx, wrongOrigin)
+		conn, status, err := p.dial(ctx, "", "", wrongOrigin)
 		switch {
 		case err == nil:
 			conn.CloseNow()
@@ -246,7 +317,7 @@ func (p *prober) wrongOrigin(ctx context.Context) link {
 
 // show opens the WebSocket and shows a token; it returns the first message.
 func (p *prober) show(ctx context.Context, token credential.Secret) ([]byte, error) {
-	conn, status, err := p.dial(ctx, p.origin())
+	conn, status, err := p.dial(ctx, "", "", p.origin())
 	if err != nil {
 		return nil, handshake(status, err)
 	}

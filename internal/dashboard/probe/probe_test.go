@@ -19,6 +19,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/agent/console"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 	"creel/test/openaitest"
 )
@@ -110,10 +111,13 @@ func TestConsoleOpens(t *testing.T) {
 	check(t, r, health.OK, "")
 	want := []string{
 		fmt.Sprintf("tcp 127.0.0.1:%d: ok", target.Port), "http GET /health: ok", "http GET /: ok", "websocket with its own origin: ok",
-		"websocket with another origin: ok", "websocket with the token: ok", "websocket with a wrong token: ok",
+		"websocket with another origin: ok", "http under another website's name: ok", "websocket with the token: ok", "websocket with a wrong token: ok",
 	}
 	if diff := cmp.Diff(want, verdicts(r)); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if len(r.Caveats) > 0 {
+		t.Errorf("caveats %+v", r.Caveats)
 	}
 	target.Host = "0.0.0.0"
 	check(t, Probe(t.Context(), target), health.OK, "")
@@ -195,6 +199,9 @@ type faulty struct {
 	anyToken                 bool
 	first                    string
 	closeCode                websocket.StatusCode
+	public                   string // origin of the public URL that it accepts
+	noPublic                 bool
+	anyName                  bool
 }
 
 func (f faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -204,7 +211,11 @@ func (f faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		return s
 	}
+	r.URL.Path = "/" + strings.TrimPrefix(strings.TrimPrefix(r.URL.Path, "/claw"), "/")
+	name, _, err := net.SplitHostPort(r.Host)
 	switch {
+	case !f.anyName && (err != nil || name != "127.0.0.1") && "https://"+r.Host != f.public:
+		w.WriteHeader(http.StatusForbidden)
 	case r.URL.Path == "/health":
 		w.WriteHeader(status(f.healthStatus))
 	case r.URL.Path == "/":
@@ -217,6 +228,8 @@ func (f faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		io.WriteString(w, "<!doctype html>")
 	case f.noSocket:
 		http.NotFound(w, r)
+	case f.public != "" && r.Host == strings.TrimPrefix(f.public, "https://") && r.Header.Get("Origin") == f.public && !f.noPublic:
+		f.talk(w, r)
 	case !f.anyOrigin && r.Header.Get("Origin") != "http://"+r.Host:
 		code := f.originStatus
 		if code == 0 {
@@ -224,30 +237,35 @@ func (f faulty) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		}
 		w.WriteHeader(code)
 	default:
-		conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
-		if err != nil {
-			return
-		}
-		defer conn.CloseNow()
-		_, data, err := conn.Read(r.Context())
-		if err != nil {
-			return
-		}
-		if !f.anyToken && !strings.Contains(string(data), token) {
-			code := f.closeCode
-			if code == 0 {
-				code = closeBadToken
-			}
-			conn.Close(code, "wrong")
-			return
-		}
-		first := f.first
-		if first == "" {
-			first = `{"type":"hello"}`
-		}
-		conn.Write(r.Context(), websocket.MessageText, []byte(first))
-		conn.Close(websocket.StatusNormalClosure, "")
+		f.talk(w, r)
 	}
+}
+
+// talk is the conversation until the token was shown.
+func (f faulty) talk(w http.ResponseWriter, r *http.Request) {
+	conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true})
+	if err != nil {
+		return
+	}
+	defer conn.CloseNow()
+	_, data, err := conn.Read(r.Context())
+	if err != nil {
+		return
+	}
+	if !f.anyToken && !strings.Contains(string(data), token) {
+		code := f.closeCode
+		if code == 0 {
+			code = closeBadToken
+		}
+		conn.Close(code, "wrong")
+		return
+	}
+	first := f.first
+	if first == "" {
+		first = `{"type":"hello"}`
+	}
+	conn.Write(r.Context(), websocket.MessageText, []byte(first))
+	conn.Close(websocket.StatusNormalClosure, "")
 }
 
 func serve(t *testing.T, h http.Handler) int {
@@ -279,13 +297,19 @@ func TestEveryBrokenLinkIsNamed(t *testing.T) {
 		{"no WebSocket", faulty{noSocket: true}, "dashboard-websocket"},
 		{"any website is let in", faulty{anyOrigin: true}, "dashboard-origin-open"},
 		{"another origin is a server error", faulty{originStatus: 502}, "dashboard-origin-open"},
+		{"the public URL is not accepted", faulty{public: "https://agent.example", noPublic: true}, "dashboard-websocket"},
+		{"the public URL is not known to it", faulty{anyName: true}, "dashboard-websocket"},
 		{"any token is accepted", faulty{anyToken: true}, "dashboard-token-open"},
 		{"a wrong token ends otherwise", faulty{closeCode: 1011}, "dashboard-token-open"},
 		{"no hello", faulty{first: `{"type":"bye"}`}, "dashboard-token-refused"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			target := Target{Host: "127.0.0.1", Port: serve(t, tt.agent), HealthPath: "/health", WebSocketPath: "/ws", Token: credential.NewSecret(token)}
+			if tt.agent.public == "" && !tt.agent.anyName {
+				tt.agent.public = "https://agent.example"
+			}
+			access := dashboard.Access{PublicURL: "https://agent.example/claw"}
+			target := Target{Host: "127.0.0.1", Port: serve(t, tt.agent), Access: access, HealthPath: "/health", WebSocketPath: "/ws", Token: credential.NewSecret(token)}
 			want := health.Failed
 			if tt.reason == "" {
 				want = health.OK
@@ -304,9 +328,12 @@ func TestProgramWithoutWebSocket(t *testing.T) {
 		{"", 200, health.OK}, {"", 404, health.OK}, {"/up", 403, health.OK}, {"/up", 302, health.OK}, {"/up", 500, health.Failed}, {"", 503, health.Failed},
 	}
 	for _, tt := range tests {
-		var asked string
+		var asked []string
+		var mu sync.Mutex
 		port := serve(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			asked = r.URL.Path
+			mu.Lock()
+			asked = append(asked, r.URL.Path)
+			mu.Unlock()
 			w.WriteHeader(tt.status)
 		}))
 		r := Probe(t.Context(), Target{Host: "127.0.0.1", Port: port, HealthPath: tt.path})
@@ -315,9 +342,37 @@ func TestProgramWithoutWebSocket(t *testing.T) {
 			reason = "dashboard-unhealthy"
 		}
 		check(t, r, tt.want, reason)
-		if want := max(tt.path, "/"); asked != want || len(r.Evidence) != 2 {
+		evidence := 4
+		if tt.want != health.OK {
+			evidence = 2
+		}
+		if want := max(tt.path, "/"); asked[0] != want || len(r.Evidence) != evidence {
 			t.Errorf("asked %q (want %q), evidence %v", asked, want, verdicts(r))
 		}
+	}
+}
+
+// An agent that serves whatever name it is asked under opens, and that is said.
+func TestUnguardedProgram(t *testing.T) {
+	target := Target{Host: "127.0.0.1", Port: serve(t, faulty{anyName: true})}
+	r := Probe(t.Context(), target)
+	check(t, r, health.OK, "")
+	if len(r.Caveats) != 1 || r.Caveats[0].Advisory != "dashboard-unguarded" || !strings.Contains(r.Caveats[0].Message, "no token of Creel's") {
+		t.Errorf("caveats %+v", r.Caveats)
+	}
+	want := []string{fmt.Sprintf("tcp 127.0.0.1:%d: ok", target.Port), "http GET /: ok", "http under another website's name: failed", "websocket and token: unknown"}
+	if diff := cmp.Diff(want, verdicts(r)); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	target.Port = serve(t, faulty{})
+	if r := Probe(t.Context(), target); len(r.Caveats) > 0 {
+		t.Errorf("one that looks at names: %+v", r.Caveats)
+	}
+	target = Target{Host: "127.0.0.1", Port: serve(t, faulty{anyName: true}), HealthPath: "/health", WebSocketPath: "/ws", Token: credential.NewSecret(token)}
+	r = Probe(t.Context(), target)
+	check(t, r, health.OK, "")
+	if len(r.Caveats) != 1 || strings.Contains(r.Caveats[0].Message, "token") {
+		t.Errorf("one with a token: %+v", r.Caveats)
 	}
 }
 

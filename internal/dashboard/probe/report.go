@@ -1,11 +1,13 @@
 // Package probe asks a dashboard, from outside and the way a browser would,
 // whether it opens: TCP, health over HTTP, the page, the WebSocket with the right
-// and with a wrong origin, the right and a wrong token. It only asks; it mends
-// and remembers nothing.
+// and with a wrong origin, the right and a wrong token; and at the public URL
+// whether what stands in front passes all of it on. It only asks; it mends and
+// remembers nothing.
 package probe
 
 import (
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/health"
 )
 
@@ -19,6 +21,7 @@ type Target struct {
 	// page nor origins nor tokens are asked about.
 	WebSocketPath string
 	Token         credential.Secret
+	Access        dashboard.Access // as declared
 	// Protocol is what is spoken on the WebSocket: empty for that of Creel's own
 	// agent.
 	Protocol string
@@ -33,4 +36,6 @@ type Report struct {
 	Reason   string // advisory id; empty when OK
 	Message  string // one sentence for a person
 	Evidence []health.Evidence
+	// Caveats are true of a dashboard that opens: what its agent leaves to others.
+	Caveats []health.Caveat
 }

@@ -14,6 +14,7 @@ import (
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/budget"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/sandbox"
 )
@@ -26,8 +27,18 @@ func specTo(s sandbox.Spec) (*openshellv1.SandboxSpec, error) {
 		own["risk_accepted"] = true
 	}
 	if d := s.Dashboard; d.TargetPort > 0 {
-		own["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port,
+		board := map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port,
 			"port_explicit": d.PortExplicit, "health_path": d.HealthPath, "websocket_path": d.WebSocket}
+		if d.PublicURL != "" {
+			board["public_url"] = d.PublicURL
+		}
+		if len(d.TrustedProxies) > 0 {
+			board["trusted_proxies"] = d.TrustedProxies
+		}
+		if d.Preface { // left out otherwise: a gateway of an earlier version does not know it
+			board["preface"] = true
+		}
+		own["dashboard"] = board
 	}
 	text, err := json.Marshal(map[string]any{"process": own})
 	if err != nil {
@@ -271,6 +282,7 @@ func (c *client) Dashboard(ctx context.Context, name string, token bool) (gatewa
 	if err != nil {
 		return gateway.Dashboard{}, c.problem(ctx, operation, err)
 	}
-	return gateway.Dashboard{Forward: forwardFrom(r.GetForward()), Token: credential.NewSecret(r.GetToken()),
+	access := dashboard.Access{PublicURL: r.GetPublicUrl(), TrustedProxies: r.GetTrustedProxies()}
+	return gateway.Dashboard{Forward: forwardFrom(r.GetForward()), Token: credential.NewSecret(r.GetToken()), Access: access,
 		HealthPath: r.GetHealthPath(), WebSocket: r.GetWebsocketPath(), Agent: r.GetAgent()}, nil
 }

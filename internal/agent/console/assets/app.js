@@ -5,9 +5,11 @@ import { Link } from './link.js';
 import { render, inline } from './markdown.js';
 
 const $ = (id) => document.getElementById(id);
+// Several dashboards may share an origin, each below a path of its own.
+const place = 'creel.' + (location.pathname === '/' ? '' : location.pathname + '.');
 const keep = {
-  get: (k) => { try { return sessionStorage.getItem('creel.' + k) || ''; } catch { return ''; } },
-  set: (k, v) => { try { v ? sessionStorage.setItem('creel.' + k, v) : sessionStorage.removeItem('creel.' + k); } catch { /* private mode */ } },
+  get: (k) => { try { return sessionStorage.getItem(place + k) || ''; } catch { return ''; } },
+  set: (k, v) => { try { v ? sessionStorage.setItem(place + k, v) : sessionStorage.removeItem(place + k); } catch { /* private mode */ } },
 };
 const suggestions = [
   ['How are you confined?', 'Which protections are in force, and what they mean', 'How is this sandbox confined? Explain each protection in a sentence or two.'],
@@ -45,13 +47,17 @@ function takeToken() {
   return keep.get('token');
 }
 
-function locked(wrong) {
+// Why the page is locked: what it says, and what a person can do about it.
+const locks = {
+  missing: ['This page needs its token', 'The address that Creel gives carries it. Open the page from a terminal:'],
+  refused: ['This token is not accepted', 'The agent has another token now, or the address was not copied whole. Open the page again from a terminal:'],
+  outdated: ['This token is no longer valid', 'The agent has been given another one since. Open the page again from a terminal:'],
+};
+
+function locked(why) {
   const name = keep.get('sandbox') || 'SANDBOX';
-  if (wrong) keep.set('token', '');
-  $('gate-title').textContent = wrong ? 'This token is not accepted' : 'This page needs its token';
-  $('gate-text').textContent = wrong
-    ? 'The agent has another token now, or the address was not copied whole. Open the page again from a terminal:'
-    : 'The address that Creel gives carries it. Open the page from a terminal:';
+  if (why !== 'missing') keep.set('token', '');
+  [$('gate-title').textContent, $('gate-text').textContent] = locks[why];
   command($('gate-command'), `creel dashboard ${name} --open`);
   show({ gate: true });
   announce($('gate-title').textContent);
@@ -369,7 +375,7 @@ $('really-clear').addEventListener('click', () => { link.send({ type: 'clear' })
 let shown = 0;
 function state(name, pause) {
   clearTimeout(shown);
-  if (name === 'locked') return locked(true);
+  if (name === 'locked') return locked(link.accepted ? 'outdated' : 'refused');
   controls();
   if (name === 'online') {
     if (!$('strip').hidden) announce('Connected again');
@@ -389,7 +395,7 @@ $('retry').addEventListener('click', () => link.now());
 
 function start() {
   const token = takeToken();
-  if (!token) return locked(false);
+  if (!token) return locked('missing');
   draft.value = keep.get('draft');
   show({});
   link = new Link(token, { message: (m) => said[m.type]?.(m), state });

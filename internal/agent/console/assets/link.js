@@ -12,6 +12,7 @@ export class Link {
     this.on = on;
     this.failures = 0;
     this.online = false;
+    this.accepted = false; // the token opened the page before
     this.socket = null;
     this.timer = 0;
     addEventListener('online', () => this.now());
@@ -39,7 +40,7 @@ export class Link {
       if (message.type === 'hello') {
         clearTimeout(late);
         this.failures = 0;
-        this.online = true;
+        this.online = this.accepted = true;
         this.on.state('online');
       }
       this.on.message(message);

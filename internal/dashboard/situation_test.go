@@ -1,0 +1,127 @@
+package dashboard
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDetectSSH(t *testing.T) {
+	for _, tt := range []struct {
+		connection, tty string
+		want            SSH
+	}{
+		{"", "", SSH{}},
+		{"", "/dev/pts/1", SSH{Session: true}},
+		{"203.0.113.9 50000 192.0.2.7 22", "/dev/pts/1", SSH{true, "192.0.2.7", 22}},
+		{"203.0.113.9 50000 192.0.2.7 2222", "", SSH{true, "192.0.2.7", 2222}},
+		{"2001:db8::9 50000 2001:db8::7 22", "", SSH{true, "2001:db8::7", 22}},
+		{"fe80::9%eth0 50000 fe80::7%eth0 22", "", SSH{true, "", 22}},
+		{"::ffff:203.0.113.9 5 ::ffff:192.0.2.7 22", "", SSH{true, "192.0.2.7", 22}},
+		{"UNKNOWN 65535 UNKNOWN 65535", "", SSH{Session: true}},
+		{"nonsense", "", SSH{Session: true}},
+		{"203.0.113.9 50000 192.0.2.7 x", "", SSH{true, "192.0.2.7", 0}},
+	} {
+		got := DetectSSH(func(k string) string {
+			return map[string]string{"SSH_CONNECTION": tt.connection, "SSH_TTY": tt.tty}[k]
+		})
+		if got != tt.want {
+			t.Errorf("DetectSSH(%q, %q) = %+v, want %+v", tt.connection, tt.tty, got, tt.want)
+		}
+	}
+}
+
+func TestJudge(t *testing.T) {
+	const loop = "http://127.0.0.1:18789/"
+	ssh := Machine{SSH: SSH{true, "192.0.2.7", 22}, User: "me", Hostname: "box", Addresses: []string{"192.0.2.7"}}
+	narrow, wide := Listener{Loopback, 18789, true}, Listener{Everybody, 18789, true}
+	tests := []struct {
+		name string
+		m    Machine
+		a    Access
+		l    Listener
+		want Situation
+	}{
+		{"at the machine", Machine{User: "me", Addresses: []string{"192.0.2.7"}}, Access{}, narrow,
+			Situation{Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}}}},
+		{"over SSH", ssh, Access{}, narrow, Situation{
+			Kinds: []string{"ssh"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 me@192.0.2.7"),
+			Entries: []Entry{{"Dashboard", loop}}, Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+		}},
+		{"over SSH at another port, of an unknown address", Machine{SSH: SSH{true, "", 2222}, User: "me", Hostname: "box"}, Access{}, narrow, Situation{
+			Kinds: []string{"ssh"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 -p 2222 me@box"),
+			Entries: []Entry{{"Dashboard", loop}}, Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+		}},
+		{"over SSH, bound wide", ssh, Access{}, wide, Situation{
+			Kinds: []string{"ssh", "wide"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 me@192.0.2.7"),
+			Entries:  []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}},
+			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+		}},
+		{"over SSH, with a public URL", ssh, Access{PublicURL: "https://agent.example/claw"}, narrow, Situation{
+			Kinds: []string{"ssh", "proxy"}, URL: "https://agent.example/claw",
+			Entries: []Entry{{"Dashboard", "https://agent.example/claw"}, {"Alt 1", loop}},
+		}},
+		{"WSL", Machine{WSL: true, Addresses: []string{"172.20.1.2", "fd00::2"}}, Access{}, wide, Situation{
+			Kinds: []string{"wsl", "wide"}, URL: "http://172.20.1.2:18789/",
+			Entries:  []Entry{{"Dashboard", "http://172.20.1.2:18789/"}, {"Alt 1", loop}, {"Alt 2", "http://[fd00::2]:18789/"}},
+			Guidance: []string{"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."},
+		}},
+		{"WSL with a public URL", Machine{WSL: true, Addresses: []string{"172.20.1.2"}}, Access{PublicURL: "http://agent.example:18789"}, wide, Situation{
+			Kinds: []string{"wsl", "wide", "proxy"}, URL: "http://agent.example:18789/",
+			Entries:  []Entry{{"Dashboard", "http://agent.example:18789/"}, {"Alt 1", loop}, {"WSL fallback", "http://172.20.1.2:18789/"}},
+			Guidance: []string{"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."},
+		}},
+		{"bound wide", Machine{Addresses: []string{"192.0.2.7", "2001:db8::7"}}, Access{}, wide, Situation{
+			Kinds: []string{"wide"}, URL: loop,
+			Entries: []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}, {"Alt 2", "http://[2001:db8::7]:18789/"}},
+		}},
+		{"behind a proxy on this machine", Machine{}, Access{PublicURL: "https://agent.example"}, narrow, Situation{
+			Kinds: []string{"proxy"}, URL: "https://agent.example/", Entries: []Entry{{"Dashboard", "https://agent.example/"}, {"Alt 1", loop}},
+		}},
+		{"behind a proxy, and open to all", Machine{}, Access{PublicURL: "https://agent.example"}, wide, Situation{
+			Kinds: []string{"wide", "proxy"}, URL: "https://agent.example/", Entries: []Entry{{"Dashboard", "https://agent.example/"}, {"Alt 1", loop}},
+			Guidance: []string{"The listener itself is open on every address of this machine; a proxy on this machine needs it on loopback only."},
+			Commands: []string{"creel dashboard claw --bind 127.0.0.1"},
+		}},
+		{"a public URL that is the loopback one", Machine{}, Access{PublicURL: "http://127.0.0.1:18789"}, narrow, Situation{
+			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+		}},
+		{"in a container", Machine{Container: "docker"}, Access{}, narrow, Situation{
+			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+			Guidance: []string{"This is a container (docker): nothing outside reaches its loopback. Bind the dashboard to every address and publish its port."},
+			Commands: []string{"creel dashboard claw --bind 0.0.0.0"},
+		}},
+		{"in a container, bound wide", Machine{Container: "podman"}, Access{}, wide, Situation{
+			Kinds: []string{"container", "wide"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+			Guidance: []string{"This is a container (podman): publish port 18789 to open the dashboard on the machine that runs it, at http://localhost:18789/. For other machines declare the URL that they open."},
+			Commands: []string{"creel dashboard claw --public-url URL"},
+		}},
+		{"in a container, with its URL declared", Machine{Container: "podman"}, Access{PublicURL: "http://box.example:18789"}, wide, Situation{
+			Kinds: []string{"container", "wide", "proxy"}, URL: "http://box.example:18789/",
+			Entries: []Entry{{"Dashboard", "http://box.example:18789/"}, {"Alt 1", loop}},
+		}},
+		{"not bound", Machine{}, Access{}, Listener{Loopback, 18789, false}, Situation{
+			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+			Commands: []string{"openshell forward start --background 18789 claw"},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			got, err := Judge(tt.m, tt.a, tt.l, "claw")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(tt.want, got); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			if !got.Is(tt.want.Kinds[0]) || got.Is("nothing") {
+				t.Errorf("Is does not fit %v", got.Kinds)
+			}
+		})
+	}
+	if _, err := Judge(Machine{}, Access{}, Listener{"10.0.0.1", 1, true}, "claw"); err == nil {
+		t.Error("a listener that cannot be was judged")
+	}
+}
