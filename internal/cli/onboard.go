@@ -102,7 +102,7 @@ func runFlags(f *pflag.FlagSet, o *runOptions) {
 // complete offers a shell the answers that are a matter of choice.
 func complete(cmd *cobra.Command) {
 	for flag, values := range map[string][]string{
-		"agent": {"console", "command"}, "runtime": {"embedded"}, "driver": {"process"},
+		"agent": {"console", "command"}, "runtime": desired.Runtimes(), "driver": {"process"},
 		"confinement": {"auto", "namespaces", "landlock"}, "restart": {"always", "on-failure", "never"},
 		"output": {"text", "jsonl"}, "accept-risk": {"unconfined"},
 	} {

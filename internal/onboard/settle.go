@@ -87,6 +87,12 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	if v, _ := s.given(GatewayEndpoint); v != "" {
 		doc.Gateway.Endpoint = v
 	}
+	for key, field := range map[Key]*string{Kubeconfig: &doc.Cluster.Kubeconfig, KubeContext: &doc.Cluster.Context,
+		Namespace: &doc.Cluster.Namespace, StatefulSet: &doc.Cluster.StatefulSet, Container: &doc.Cluster.Container} {
+		if v, _ := s.given(key); v != "" {
+			*field = v
+		}
+	}
 	if v, from := s.given(GatewayTLS); v != "" {
 		if v != "mtls" && v != desired.Plaintext {
 			return Settled{}, invalid(from, fmt.Errorf("%q is none of mtls, plaintext", v))
