@@ -23,6 +23,11 @@ var container = []Advisory{
 		Commands: []string{"docker ps --all", "docker start NAME"},
 	},
 	{
+		ID: "container-refused", Severity: Error, Layer: "gateway", Title: "The container engine does not start or stop the container", Blocking: true,
+		Reason:   "The engine answered, and would not: a port or a mount of the container is gone or taken, it is paused, or this user may not.",
+		Commands: []string{"docker inspect NAME", "docker logs --tail 50 NAME"},
+	},
+	{
 		ID: "container-program-missing", Severity: Error, Layer: "gateway", Title: "A program is missing in the gateway's container",
 		Reason:   "What Creel works the cluster with, or asks for its health with, cannot be run in there: the image is not that of a gateway, or of another version.",
 		Commands: []string{"docker inspect NAME"},
