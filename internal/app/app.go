@@ -121,6 +121,8 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 	case desired.OpenShell:
 		return openshell.New(openshell.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: port != 0,
 			Plaintext: doc.Gateway.TLS == desired.Plaintext})
+	case desired.K3s:
+		return g.k3s(paths, doc)
 	case desired.External:
 		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
 	}
@@ -195,6 +197,9 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,
 			Key: key, Check: inference.CheckRoute,
 		}),
+	}
+	if _, inside := runtime.(gateway.Housing); inside {
+		all[1], all[2] = all[2], all[1] // its secrets can be asked only while it runs
 	}
 	for _, s := range doc.Sandboxes {
 		if scope.Sandbox != "" && s.Name != scope.Sandbox {
