@@ -144,6 +144,14 @@ func TestStartEndsWithTheContainer(t *testing.T) {
 			}
 		})
 	}
+	t.Run("started again by the engine at once", func(t *testing.T) {
+		w := newWorld(t)
+		w.engine.ended = make(chan int, 1)
+		w.engine.ended <- 4
+		if err := w.Start(t.Context(), nil); id(err) != "gateway-start-failed" || !strings.Contains(err.Error(), "exit code 4") {
+			t.Errorf("%v", err)
+		}
+	})
 	t.Run("not told by the engine", func(t *testing.T) {
 		w := newWorld(t)
 		w.Runtime = New(Config{Gateway: w.home, Container: boxName, Engine: &turning{scripted: w.engine, after: 4}, Cluster: w.cluster, Getenv: w.cfg.Getenv})

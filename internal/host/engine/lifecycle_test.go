@@ -4,10 +4,15 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 
 	"creel/internal/budget"
 	"creel/test/engineenv"
@@ -78,6 +83,33 @@ func TestLifecycle(t *testing.T) {
 			t.Errorf("it runs, and its end was told: %v", err)
 		}
 	})
+}
+
+// TestPorts: of what is published, what a TCP client of this machine can use.
+func TestPorts(t *testing.T) {
+	tcp, udp := network.MustParsePort("30051/tcp"), network.MustParsePort("53/udp")
+	bind := func(host, port string) []network.PortBinding {
+		ip, _ := netip.ParseAddr(host)
+		return []network.PortBinding{{HostIP: ip, HostPort: port}}
+	}
+	wanted := &container.HostConfig{PortBindings: network.PortMap{tcp: bind("127.0.0.1", "8080"), udp: bind("", "53")}}
+	for _, c := range []struct {
+		name   string
+		actual network.PortMap
+		wanted *container.HostConfig
+		want   []Port
+	}{
+		{"as it is", network.PortMap{tcp: bind("0.0.0.0", "9090"), udp: bind("0.0.0.0", "53")}, wanted, []Port{{30051, "", 9090}}},
+		{"on two addresses", network.PortMap{tcp: append(bind("::", "9090"), bind("10.0.0.1", "9091")...)}, wanted, []Port{{30051, "", 9090}, {30051, "10.0.0.1", 9091}}},
+		{"as it will be", nil, wanted, []Port{{30051, "127.0.0.1", 8080}}},
+		{"exposed and not published", network.PortMap{tcp: nil}, nil, nil},
+		{"chosen by the engine at its start", nil, &container.HostConfig{PortBindings: network.PortMap{tcp: bind("", "0"), network.MustParsePort("1/tcp"): bind("", "")}}, nil},
+	} {
+		found := container.InspectResponse{HostConfig: c.wanted, NetworkSettings: &container.NetworkSettings{Ports: c.actual}}
+		if got := published(found); !slices.Equal(got, c.want) {
+			t.Errorf("%s: %+v, want %+v", c.name, got, c.want)
+		}
+	}
 }
 
 // TestStopKills: a program that does not end when it is asked to.
