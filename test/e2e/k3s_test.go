@@ -170,6 +170,17 @@ func testK3sOnboarded(t *testing.T, e *engineenv.Engine) {
 			t.Errorf("%s was good and is another", name)
 		}
 	}
+	// The secrets' own command finds them where the gateway is, and sees to the clients
+	// as well.
+	h.g.remove(generation1[1])
+	h.g.remove(generation1[2])
+	if doc := decode[struct{ Place string }](t, h.must(1, "gateway", "secrets", "inspect", "--json")); !strings.Contains(doc.Place, "container "+h.container) {
+		t.Errorf("the secrets were looked for in %s", doc.Place)
+	}
+	h.must(0, "gateway", "secrets", "repair", "--yes")
+	if got := h.read("config/openshell/gateways/nemoclaw/mtls/tls.crt"); got != string(h.g.secrets()[generation1[2]].Data["tls.crt"]) {
+		t.Error("OpenShell clients were not given the new certificate")
+	}
 	// The registration that Creel wrote goes with Creel.
 	h.must(0, "uninstall", "--yes")
 	if _, err := os.Stat(filepath.Join(h.home.dir, "config/openshell/gateways/nemoclaw")); !os.IsNotExist(err) {
