@@ -173,6 +173,11 @@ var gateway = []Advisory{
 		Commands: []string{"openshell status -g NAME", "openshell gateway info -g NAME", "creel gateway start"},
 	},
 	{
+		ID: "gateway-port-fixed", Severity: Warning, Layer: "gateway", Title: "The gateway's container publishes another port than is wanted",
+		Reason:   "Which ports a container publishes is decided when it is made, and Creel makes none. The gateway is used where it is.",
+		Commands: []string{"docker port NAME", "creel onboard --gateway-only --gateway-port PORT"},
+	},
+	{
 		ID: "gateway-image-differs", Severity: Warning, Layer: "gateway", Title: "The gateway's image and the openshell program are of different versions",
 		Reason:   "It works. Bringing both together makes the gateway's container anew, which ends the sandboxes in it; Creel pulls no images and leaves that to you.",
 		Commands: []string{"openshell --version", "creel onboard --gateway OTHER --runtime embedded"},

@@ -185,7 +185,10 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		key = func() credential.Secret { return credential.Secret{} }
 	}
 	options := []layer.GatewayOption{layer.OnPort(doc.Gateway.Port)}
-	if doc.Runtime == desired.OpenShell {
+	switch doc.Runtime {
+	case desired.K3s:
+		options = nil // its port was decided when its container was made
+	case desired.OpenShell:
 		options = append(options, layer.InPlaintext(doc.Gateway.TLS == desired.Plaintext))
 	}
 	all := []layer.Layer{

@@ -56,7 +56,8 @@ type Config struct {
 	Container string // its name
 	Engine    Engine
 	Cluster   Cluster
-	// Port is used where the container publishes none; 0 is DefaultPort.
+	// Port is the wanted one, and used where the container publishes none; 0 is
+	// DefaultPort.
 	Port int
 	// Getenv is the user's environment; nil is the process's own.
 	Getenv func(string) string

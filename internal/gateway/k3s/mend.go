@@ -37,11 +37,10 @@ func factsOf(found health.Result) facts {
 	return f
 }
 
-// Remedies implements gateway.Mender. That the gateway is elsewhere than wanted
-// nothing here could change: the container was made so.
+// Remedies implements gateway.Mender.
 func (r *Runtime) Remedies(ctx context.Context, found health.Result) []gateway.Remedy {
 	name := r.cfg.Gateway.Name
-	if found.Verdict == health.OK || found.Reason == "gateway-differs" {
+	if found.Verdict == health.OK {
 		return nil
 	}
 	switch decide(factsOf(found)) {

@@ -211,10 +211,15 @@ func (r *Runtime) conclude(o *observation, first *fault, chain *evidence.Chain, 
 }
 
 // healthy concludes for a gateway that answers. That Creel cannot use its sandboxes
-// is what this runtime is for, and no caveat of a version that it knows.
+// is what this runtime is for, and no caveat of a version that it knows. That it is
+// on another port than wanted nothing here could change.
 func (o *observation) healthy(r *Runtime) {
 	o.Verdict = health.OK
 	o.Message = fmt.Sprintf("gateway %s answers at %s (OpenShell %s, container %s)", r.cfg.Gateway.Name, o.Endpoint.URL(), o.Identity.Version, r.cfg.Container)
+	if wanted := r.cfg.Port; wanted != 0 && wanted != o.Endpoint.Port {
+		o.Caveats = append(o.Caveats, health.Caveat{Advisory: "gateway-port-fixed",
+			Message: fmt.Sprintf("port %d is wanted, and the container was made to publish %d", wanted, o.Endpoint.Port)})
+	}
 	switch err := client.CheckVersion(o.Identity.Version); {
 	case client.ClusterEra(o.Identity.Version):
 		o.Message += "; its sandboxes are used with the openshell program"
