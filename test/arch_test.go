@@ -121,7 +121,7 @@ var rules = []rule{
 		reason: "text is judged by what it says; a classifier that could ask would be tempted to",
 	},
 	{
-		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external",
+		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external", "creel/internal/gateway/k3s",
 			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence"},
 		not:    []string{"creel/internal/server/...", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
 		reason: "a runtime is given its server; it knows neither that nor who uses it",
@@ -229,6 +229,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/gateway/embedded", "creel/api/creel/v1"},
 		{"creel/internal/gateway/openshell", "creel/internal/server"},
 		{"creel/internal/gateway/external", "creel/internal/layer"},
+		{"creel/internal/gateway/k3s", "creel/internal/layer"},
+		{"creel/internal/gateway/k3s", "github.com/moby/moby/client"},
 		{"creel/internal/server", "creel/internal/gateway/embedded"},
 		{"creel/internal/supervisor", "creel/internal/server/token"},
 		{"creel/internal/server", "modernc.org/sqlite"},

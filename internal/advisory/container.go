@@ -14,13 +14,23 @@ var container = []Advisory{
 	},
 	{
 		ID: "container-missing", Severity: Error, Layer: "gateway", Title: "The gateway's container does not exist",
-		Reason:   "The container engine knows no container of that name. It may be known to another engine, or to another user's.",
-		Commands: []string{"docker ps --all", "podman ps --all"}, DependsOn: []string{"engine-missing", "engine-unreachable"},
+		Reason:   "The container engine knows no container of that name. It may be known to another engine, or to another user's. Creel makes no gateways in containers: its own takes the place of one that is gone.",
+		Commands: []string{"docker ps --all", "podman ps --all", "creel onboard --gateway OTHER --runtime embedded"}, DependsOn: []string{"engine-missing", "engine-unreachable"},
 	},
 	{
 		ID: "container-not-running", Severity: Error, Layer: "gateway", Title: "The gateway's container does not run",
 		Reason:   "It is paused, stopped or on its way, so what is inside can neither be read nor mended.",
-		Commands: []string{"docker ps --all", "docker start NAME"},
+		Commands: []string{"creel gateway start", "docker ps --all"},
+	},
+	{
+		ID: "container-out-of-memory", Severity: Error, Layer: "gateway", Title: "The gateway's container ran out of memory", Blocking: true,
+		Reason:   "The kernel ended its main program because the container, or the machine, had no memory left.",
+		Commands: []string{"free -m", "docker inspect NAME", "creel gateway start"},
+	},
+	{
+		ID: "container-refused", Severity: Error, Layer: "gateway", Title: "The container engine does not start or stop the container", Blocking: true,
+		Reason:   "The engine answered, and would not: a port or a mount of the container is gone or taken, it is paused, or this user may not.",
+		Commands: []string{"docker inspect NAME", "docker logs --tail 50 NAME"},
 	},
 	{
 		ID: "container-program-missing", Severity: Error, Layer: "gateway", Title: "A program is missing in the gateway's container",

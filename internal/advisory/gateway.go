@@ -168,6 +168,21 @@ var gateway = []Advisory{
 		Commands: []string{"docker info", "creel gateway start"}, Blocking: true,
 	},
 	{
+		ID: "openshell-disagrees", Severity: Error, Layer: "gateway", Title: "OpenShell's own program does not find the gateway",
+		Reason:   "The gateway answers Creel, and the openshell program says otherwise: its registration is damaged or leads elsewhere, or the program is of another time.",
+		Commands: []string{"openshell status -g NAME", "openshell gateway info -g NAME", "creel gateway start"},
+	},
+	{
+		ID: "gateway-port-fixed", Severity: Warning, Layer: "gateway", Title: "The gateway's container publishes another port than is wanted",
+		Reason:   "Which ports a container publishes is decided when it is made, and Creel makes none. The gateway is used where it is.",
+		Commands: []string{"docker port NAME", "creel onboard --gateway-only --gateway-port PORT"},
+	},
+	{
+		ID: "gateway-image-differs", Severity: Warning, Layer: "gateway", Title: "The gateway's image and the openshell program are of different versions",
+		Reason:   "It works. Bringing both together makes the gateway's container anew, which ends the sandboxes in it; Creel pulls no images and leaves that to you.",
+		Commands: []string{"openshell --version", "creel onboard --gateway OTHER --runtime embedded"},
+	},
+	{
 		ID: "gateway-cdi", Severity: Error, Layer: "gateway", Title: "A device specification (CDI) is wrong",
 		Reason:   "The container engine could not use what describes the GPUs of this machine.",
 		Commands: []string{"nvidia-ctk cdi list", "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml", "creel gateway start"}, Blocking: true,

@@ -15,7 +15,7 @@ var input = []Advisory{
 		Reason:   "Two flags or environment variables say different things about the same question; Creel does not choose between them.",
 		Commands: []string{"creel help onboard", "creel help environment"}, Blocking: true},
 	{ID: "budget-invalid", Severity: Error, Layer: "input", Title: "A time budget is not a duration",
-		Reason:   "A CREEL_BUDGET_ variable must be a positive duration such as 5s or 2m.",
+		Reason:   "A CREEL_BUDGET_ variable must be a positive duration such as 5s or 2m, one of NEMOCLAW_…_POLL_COUNT or _INTERVAL a whole number.",
 		Commands: []string{"creel help budgets"}, Blocking: true},
 	{ID: "name-invalid", Severity: Error, Layer: "input", Title: "A name is not usable",
 		Reason:   "Names are DNS labels: they begin with a lower-case letter and hold at most 19 lower-case letters, digits and single hyphens. The names of commands are reserved.",

@@ -127,6 +127,8 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 	case desired.OpenShell:
 		return openshell.New(openshell.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: port != 0,
 			Plaintext: doc.Gateway.TLS == desired.Plaintext})
+	case desired.K3s:
+		return g.k3s(paths, doc)
 	case desired.External:
 		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
 	}
@@ -189,7 +191,10 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		key = func() credential.Secret { return credential.Secret{} }
 	}
 	options := []layer.GatewayOption{layer.OnPort(doc.Gateway.Port)}
-	if doc.Runtime == desired.OpenShell {
+	switch doc.Runtime {
+	case desired.K3s:
+		options = nil // its port was decided when its container was made
+	case desired.OpenShell:
 		options = append(options, layer.InPlaintext(doc.Gateway.TLS == desired.Plaintext))
 	}
 	all := []layer.Layer{
@@ -201,6 +206,9 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 			Provider: doc.Inference.Provider, BaseURL: doc.Inference.EndpointURL, Model: doc.Inference.Model,
 			Key: key, Check: inference.CheckRoute,
 		}),
+	}
+	if _, inside := runtime.(gateway.Housing); inside {
+		all[1], all[2] = all[2], all[1] // its secrets can be asked only while it runs
 	}
 	// Whether this is a WSL is asked once, and without looking at interfaces.
 	wsl := dashboard.DetectWSL(g.getenv, host.Collect().Kernel)
@@ -225,6 +233,11 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 	if doc.Runtime == desired.External {
 		// Both are its owner's; the gateway's own layer reads the registration.
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Secrets || l.ID() == layer.Registration })
+	}
+	if doc.Runtime != desired.Embedded && doc.GatewayOnly() {
+		// Its model routes are its owner's affair, and gateways up to 0.0.36 cannot be
+		// asked for them.
+		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Inference })
 	}
 	if len(scope.Only) > 0 {
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return !slices.Contains(scope.Only, l.ID()) })

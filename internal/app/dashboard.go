@@ -70,6 +70,9 @@ func openBrowser(ctx context.Context, url string) error {
 
 // registrar keeps the record for OpenShell clients.
 func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
+	if own, does := runtime.(registers); does {
+		return layer.Registrar{Inspect: own.InspectRegistration, Write: own.Register}
+	}
 	credentials := func(ctx context.Context) (registration.Credentials, error) {
 		_, snapshot, err := bundle.Survey(ctx, runtime.Secrets())
 		if err != nil {

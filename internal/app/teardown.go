@@ -123,7 +123,12 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 			problems = append(problems, fmt.Errorf("delete sandbox %s: %w", sandbox, err))
 		}
 	}
-	if fixed, ok := runtime.(gateway.Fixed); !ok || !fixed.Fixed() {
+	fixed, is := runtime.(gateway.Fixed)
+	switch _, housed := runtime.(gateway.Housing); {
+	case is && fixed.Fixed(): // it is somebody else's
+	case housed:
+		report("the gateway goes on: what it runs in, Creel did not make")
+	default:
 		report("stopping the gateway")
 		if err := runtime.Stop(ctx, report); err != nil {
 			problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))

@@ -16,23 +16,25 @@ type Name string
 
 // The budgets.
 const (
-	Probe          Name = "probe"           // one question to something that should answer at once
-	TCP            Name = "tcp"             // one TCP connect on this machine
-	Operation      Name = "operation"       // one ordinary call
-	Heavy          Name = "heavy"           // one call that does much work
-	GatewayStart   Name = "gateway-start"   // launch until ready
-	GatewayStop    Name = "gateway-stop"    // SIGTERM until ended, before SIGKILL
-	SandboxReady   Name = "sandbox-ready"   // create until Ready
-	SandboxStop    Name = "sandbox-stop"    // SIGTERM until ended, before SIGKILL
-	AgentHealthy   Name = "agent-healthy"   // started until its health endpoint answers
-	Provider       Name = "provider"        // one validation request to a model provider
-	InferenceIdle  Name = "inference-idle"  // silence inside a streamed model answer
-	InferenceStart Name = "inference-start" // request sent until the first byte of the answer
-	RelayOpen      Name = "relay-open"      // RelayOpen until the supervisor's stream arrives
-	SessionWait    Name = "session-wait"    // waiting for a supervisor's session
-	Lock           Name = "lock"            // waiting for a lock that another process holds briefly
-	Cluster        Name = "cluster"         // one call to a Kubernetes API
-	ClusterDelete  Name = "cluster-delete"  // an object deleted until it has disappeared
+	Probe           Name = "probe"            // one question to something that should answer at once
+	TCP             Name = "tcp"              // one TCP connect on this machine
+	Operation       Name = "operation"        // one ordinary call
+	Heavy           Name = "heavy"            // one call that does much work
+	GatewayStart    Name = "gateway-start"    // launch until ready
+	GatewayStop     Name = "gateway-stop"     // SIGTERM until ended, before SIGKILL
+	SandboxReady    Name = "sandbox-ready"    // create until Ready
+	SandboxStop     Name = "sandbox-stop"     // SIGTERM until ended, before SIGKILL
+	AgentHealthy    Name = "agent-healthy"    // started until its health endpoint answers
+	Provider        Name = "provider"         // one validation request to a model provider
+	InferenceIdle   Name = "inference-idle"   // silence inside a streamed model answer
+	InferenceStart  Name = "inference-start"  // request sent until the first byte of the answer
+	RelayOpen       Name = "relay-open"       // RelayOpen until the supervisor's stream arrives
+	SessionWait     Name = "session-wait"     // waiting for a supervisor's session
+	Lock            Name = "lock"             // waiting for a lock that another process holds briefly
+	Cluster         Name = "cluster"          // one call to a Kubernetes API
+	ClusterDelete   Name = "cluster-delete"   // an object deleted until it has disappeared
+	ContainerStart  Name = "container-start"  // gateway in a cluster in a container: looked after until ready
+	ContainerSettle Name = "container-settle" // the same, before its container is restarted
 )
 
 // Entry is one row of the table that `creel help budgets` prints.
@@ -62,6 +64,8 @@ func Table() []Entry {
 		{Lock, 2 * time.Second, "waiting for a lock that is held briefly"},
 		{Cluster, 10 * time.Second, "one call to a Kubernetes API"},
 		{ClusterDelete, 10 * time.Second, "an object in a cluster deleted until it has disappeared"},
+		{ContainerStart, 60 * time.Second, "gateway in a cluster in a container, started until ready; 5m0s on arm64"},
+		{ContainerSettle, 30 * time.Second, "the same, until its container is restarted"},
 	}
 }
 
@@ -75,7 +79,8 @@ func (n Name) Variable() string {
 const tcpFloor = 50 * time.Millisecond
 
 // Of returns the duration of a budget: the environment's override if it is a
-// positive duration (like "5s"), else the default. TCP is never less than 50 ms.
+// positive duration (like "5s"), else what earlier tools' variables come to, else
+// the default. TCP is never less than 50 ms.
 // An unknown name panics: it is a mistake in the program.
 func Of(n Name) time.Duration {
 	if s := os.Getenv(n.Variable()); s != "" {
@@ -87,9 +92,13 @@ func Of(n Name) time.Duration {
 		}
 	}
 	for _, e := range Table() {
-		if e.Name == n {
-			return e.Default
+		if e.Name != n {
+			continue
 		}
+		if d, given, err := n.Polls().limit(os.Getenv); given && err == nil {
+			return d
+		}
+		return max(e.Default, n.Polls().byDefault())
 	}
 	panic("budget: unknown name " + string(n))
 }
@@ -97,6 +106,9 @@ func Of(n Name) time.Duration {
 // Check reports the overrides in the environment that do not parse.
 func Check() error {
 	for _, e := range Table() {
+		if _, _, err := e.Name.Polls().limit(os.Getenv); err != nil {
+			return err
+		}
 		s := os.Getenv(e.Name.Variable())
 		if s == "" {
 			continue

@@ -3,6 +3,7 @@ package budget
 import (
 	"context"
 	"errors"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -48,8 +49,12 @@ func TestTable(t *testing.T) {
 			t.Errorf("row %+v", e)
 		}
 		seen[e.Name.Variable()] = true
-		if Of(e.Name) != e.Default {
-			t.Errorf("Of(%s) = %s, want %s", e.Name, Of(e.Name), e.Default)
+		want := e.Default
+		if e.Name == ContainerStart && runtime.GOARCH == "arm64" {
+			want = 5 * time.Minute
+		}
+		if Of(e.Name) != want {
+			t.Errorf("Of(%s) = %s, want %s", e.Name, Of(e.Name), want)
 		}
 	}
 	defer func() {
@@ -99,5 +104,46 @@ func TestConnectingHasAFloor(t *testing.T) {
 	t.Setenv(Probe.Variable(), "1ms")
 	if got := Of(Probe); got != time.Millisecond {
 		t.Errorf("Of(Probe) = %s: the floor is for connecting only", got)
+	}
+}
+
+// Earlier tools say how often and how far apart; that is a limit here.
+func TestPolls(t *testing.T) {
+	every := 5 * time.Second
+	if runtime.GOARCH == "arm64" {
+		every = 10 * time.Second
+	}
+	for _, c := range []struct {
+		count, interval, override string
+		want                      time.Duration
+		fault                     string
+	}{
+		{"3", "2", "", 6 * time.Second, ""},
+		{"3", "", "", 3 * every, ""},
+		{"", "1", "", Of(ContainerStart) / every * time.Second, ""},
+		{"65535", "65535", "", 65535 * 65535 * time.Second, ""},
+		{"3", "2", "9s", 9 * time.Second, ""},
+		{"0", "2", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_COUNT"},
+		{"-1", "2", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_COUNT"},
+		{"many", "", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_COUNT"},
+		{"3", "5s", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_INTERVAL"},
+		{"3", "1.5", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_INTERVAL"},
+		{"65536", "", "", Of(ContainerStart), "NEMOCLAW_HEALTH_POLL_COUNT"},
+	} {
+		t.Run(c.count+"x"+c.interval, func(t *testing.T) {
+			t.Setenv("NEMOCLAW_HEALTH_POLL_COUNT", c.count)
+			t.Setenv("NEMOCLAW_HEALTH_POLL_INTERVAL", c.interval)
+			t.Setenv(ContainerStart.Variable(), c.override)
+			if got := Of(ContainerStart); got != c.want {
+				t.Errorf("Of = %s, want %s", got, c.want)
+			}
+			err := Check()
+			if (err != nil) != (c.fault != "") || err != nil && !strings.Contains(err.Error(), c.fault) {
+				t.Errorf("Check = %v, want %q named", err, c.fault)
+			}
+			if got := Of(ContainerSettle); got != 30*time.Second {
+				t.Errorf("another budget became %s", got)
+			}
+		})
 	}
 }

@@ -2,6 +2,9 @@ package bundle
 
 import (
 	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -74,4 +77,18 @@ func Belongs(s Snapshot, want Requirements, certificate []byte) bool {
 	}
 	class, _, _ := a.verify(chain)
 	return class == OK
+}
+
+// ClientConfig opens the gateway whose files these are; its certificate has to be
+// for serverName. Gateways of generation 1 may speak TLS 1.2.
+func (c ClientFiles) ClientConfig(serverName string) (*tls.Config, error) {
+	pair, err := tls.X509KeyPair(c.Cert, c.Key)
+	if err != nil {
+		return nil, fmt.Errorf("client certificate: %w", err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(c.CA) {
+		return nil, errors.New("client certificate: its authority's does not parse")
+	}
+	return &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{pair}, RootCAs: pool, ServerName: serverName}, nil
 }

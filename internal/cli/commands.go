@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"creel/internal/budget"
 	"creel/internal/onboard"
 )
 
@@ -34,6 +35,11 @@ func environmentTable() [][2]string {
 	}
 	for _, q := range onboard.Questions() {
 		rows = append(rows, [2]string{strings.Join(q.Env, ", "), q.Meaning + " (--" + string(q.Key) + ")"})
+	}
+	for _, e := range budget.Table() {
+		if p := e.Name.Polls(); p.Count != "" {
+			rows = append(rows, [2]string{p.Count + ", " + p.Interval, "time limit " + string(e.Name) + ": the one times the other, in seconds"})
+		}
 	}
 	return append(rows,
 		[2]string{strings.Join(onboard.KeyVariables(), ", "), "the model provider's key"},

@@ -165,7 +165,7 @@ func (a *app) uninstall(cmd *cobra.Command, o uninstallOptions) (err error) {
 	if err != nil {
 		return advisory.New("uninstall-incomplete", "not everything could be removed", err)
 	}
-	p.End(ui.MarkOK, fmt.Sprintf("gateway %s and everything of it are gone", g.Name))
+	p.End(ui.MarkOK, fmt.Sprintf("gateway %s and everything of Creel's of it are gone", g.Name))
 	return nil
 }
 

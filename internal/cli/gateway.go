@@ -22,7 +22,8 @@ func (a *app) gatewayCommand() *cobra.Command {
 		Use:   "gateway",
 		Short: "Run and judge the gateway",
 		Long: `The gateway is the control plane that owns sandboxes. Starting, stopping or
-restarting it never disturbs a sandbox.`,
+restarting it never disturbs a sandbox, unless the sandboxes are in its container
+(runtime k3s).`,
 		Example: "  creel gateway status\n  creel gateway restart",
 		GroupID: "gateway",
 		Args:    cobra.NoArgs,
@@ -84,12 +85,14 @@ a running gateway changes nothing.`, a.startGateway)
 
 func (a *app) gatewayStop() *cobra.Command {
 	return a.lifecycle("stop", "Stop the gateway", `Stop the gateway and return when it has ended. Sandboxes go on; their dashboards do
-not open until it runs again. Stopping a stopped gateway changes nothing.`, a.stopGateway)
+not open until it runs again. Only with runtime k3s they are in the gateway's
+container, and stop with it until the gateway starts. Stopping a stopped gateway
+changes nothing.`, a.stopGateway)
 }
 
 func (a *app) gatewayRestart() *cobra.Command {
 	return a.lifecycle("restart", "Stop and start the gateway",
-		"Stop and start the gateway. Sandboxes go on meanwhile.", a.stopGateway, a.startGateway)
+		"Stop and start the gateway. Sandboxes go on meanwhile, but for those of runtime k3s,\nwhich are in the gateway's container.", a.stopGateway, a.startGateway)
 }
 
 func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
@@ -105,6 +108,10 @@ func (a *app) stopGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress
 	p.Wait("stopping the gateway")
 	if err := r.Stop(ctx, p.Report()); err != nil {
 		return fmt.Errorf("stop the gateway: %w", err)
+	}
+	if _, housed := r.(gateway.Housing); housed {
+		p.End(ui.MarkOK, "gateway has ended, and the sandboxes in it with it")
+		return nil
 	}
 	p.End(ui.MarkOK, "gateway has ended; sandboxes go on")
 	return nil
@@ -141,8 +148,8 @@ func (a *app) gatewayStatus() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the gateway is, with the evidence",
-		Long: `Ask the whole chain of evidence just now: process, TCP, TLS with and without our
-certificate, Health, identity. Nothing is changed. The exit code is that of the
+		Long: `Ask the whole chain of evidence just now: process or container, TCP, TLS with and
+without our certificate, Health, identity. Nothing is changed. The exit code is that of the
 verdict.`,
 		Example: "  creel gateway status\n  creel gateway status --json",
 		Args:    cobra.NoArgs,

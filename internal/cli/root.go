@@ -197,6 +197,9 @@ func (a *app) gatewayName() (string, error) {
 	if err := sandbox.CheckName(name); err != nil {
 		return "", usageCause("name-invalid", fmt.Errorf("gateway %w", err))
 	}
+	if a.gatewayFlag != "" {
+		a.Streams.Gateway = name
+	}
 	return name, nil
 }
 

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
+	"creel/internal/desired"
 )
 
 // PlaceKind says what keeps a gateway's bootstrap secrets.
@@ -31,6 +33,9 @@ type Place struct {
 	// Namespace and StatefulSet are what the gateway is called in the cluster.
 	Namespace, StatefulSet string
 	Container              string
+	// Recorded: it is where the recorded gateway of this name is, so that no flag has to
+	// say it.
+	Recorded bool
 }
 
 // String is the place in words.
@@ -58,7 +63,7 @@ func (p Place) command(line string) string {
 	}
 	add("gateway", p.Gateway, DefaultGateway)
 	switch {
-	case p.Kind == PlaceRuntime:
+	case p.Kind == PlaceRuntime, p.Recorded:
 		return line
 	case p.InCluster:
 		line += " --in-cluster"
@@ -79,7 +84,7 @@ func (p Place) command(line string) string {
 // they would mean the gateway of this machine.
 func (p Place) explain(err error) error {
 	problem, ok := advisory.Of(err)
-	if !ok || p.Kind == PlaceRuntime {
+	if !ok || p.Kind == PlaceRuntime || p.Recorded {
 		return err
 	}
 	var hints []string
@@ -96,6 +101,10 @@ func (p Place) explain(err error) error {
 
 // clusterDefault is what OpenShell calls its namespace and its StatefulSet.
 const clusterDefault = "openshell"
+
+// containerPrefix and a gateway's name are what OpenShell up to 0.0.36 calls its
+// container.
+const containerPrefix = "openshell-cluster-"
 
 // placeFlags say where bootstrap secrets are.
 type placeFlags struct {
@@ -137,12 +146,38 @@ func (p *placeFlags) place(a *app) (Place, error) {
 	case p.container != "":
 		place.Kind = PlaceContainer
 		if p.container == "-" {
-			place.Container = "openshell-cluster-" + name
+			place.Container = containerPrefix + name
 		}
 	case p.inCluster || p.given("kubeconfig") || p.given("context") || p.given("namespace") || p.given("statefulset"):
 		place.Kind = PlaceCluster
+	default:
+		a.recordedPlace(&place)
 	}
 	return place, nil
+}
+
+// recordedPlace is where a gateway in a cluster is by what is recorded of it. Who
+// cannot read that means this machine, and is told so when it is used.
+func (a *app) recordedPlace(p *Place) {
+	g, err := a.paths()
+	if err != nil {
+		return
+	}
+	doc, there, err := recorded(g)
+	if err != nil || !there {
+		return
+	}
+	c := doc.Cluster
+	switch doc.Runtime {
+	case desired.Kubernetes:
+		p.Kind, p.Kubeconfig, p.Context, p.InCluster = PlaceCluster, c.Kubeconfig, c.Context, c.InCluster
+	case desired.K3s:
+		p.Kind, p.Container = PlaceContainer, cmp.Or(c.Container, containerPrefix+g.Name)
+	default:
+		return
+	}
+	p.Recorded = true
+	p.Namespace, p.StatefulSet = cmp.Or(c.Namespace, clusterDefault), cmp.Or(c.StatefulSet, clusterDefault)
 }
 
 func (p *placeFlags) value(flag string) string {
@@ -152,7 +187,7 @@ func (p *placeFlags) value(flag string) string {
 
 // secretsTarget opens a place. It asks nobody yet.
 func (a *app) secretsTarget(ctx context.Context, p Place) (bundle.Target, error) {
-	if p.Kind != PlaceRuntime {
+	if p.Kind != PlaceRuntime && !p.Recorded {
 		return a.ClusterSecrets(ctx, p)
 	}
 	r, err := a.Runtime(p.Gateway)

@@ -33,6 +33,7 @@ type Document struct {
 	Runtime    string    `yaml:"runtime"` // one of Runtimes
 	Driver     string    `yaml:"driver"`  // the runtime's, see DriverOf
 	Gateway    Gateway   `yaml:"gateway,omitempty"`
+	Cluster    Cluster   `yaml:"cluster,omitempty"`
 	Inference  Inference `yaml:"inference,omitempty"`
 	Sandboxes  []Sandbox `yaml:"sandboxes,omitempty"`
 }
@@ -50,18 +51,35 @@ type Gateway struct {
 	TLS string `yaml:"tls,omitempty"`
 }
 
+// Cluster is where a gateway of runtime kubernetes or k3s is. What is left out is
+// what kubectl and OpenShell would take.
+type Cluster struct {
+	// Kubeconfig, Context and InCluster say how the cluster is reached (runtime
+	// kubernetes).
+	Kubeconfig string `yaml:"kubeconfig,omitempty"`
+	Context    string `yaml:"context,omitempty"`
+	InCluster  bool   `yaml:"inCluster,omitempty"`
+	// Container is the one that the cluster runs in (runtime k3s).
+	Container string `yaml:"container,omitempty"`
+	// Namespace and StatefulSet are what the gateway is called in the cluster.
+	Namespace   string `yaml:"namespace,omitempty"`
+	StatefulSet string `yaml:"statefulset,omitempty"`
+}
+
 // How a gateway is run.
 const (
-	Embedded  = "embedded"
-	OpenShell = "openshell"
-	External  = "external"
+	Embedded   = "embedded"
+	OpenShell  = "openshell"
+	K3s        = "k3s"
+	Kubernetes = "kubernetes"
+	External   = "external"
 )
 
 // Plaintext is the value of Gateway.TLS for none.
 const Plaintext = "plaintext"
 
 // Runtimes lists how a gateway can be run.
-func Runtimes() []string { return []string{Embedded, OpenShell, External} }
+func Runtimes() []string { return []string{Embedded, OpenShell, K3s, Kubernetes, External} }
 
 // DriverOf is how sandboxes are run on a gateway of this runtime: by Creel, by
 // OpenShell's containers, or as its owner decided.
@@ -69,6 +87,8 @@ func DriverOf(runtime string) string {
 	switch runtime {
 	case OpenShell:
 		return "docker"
+	case K3s, Kubernetes:
+		return "kubernetes"
 	case External:
 		return "external"
 	}
@@ -255,6 +275,12 @@ func (d Document) With(s Sandbox) Document {
 	}
 	d.Sandboxes = append(d.Sandboxes, s)
 	return d
+}
+
+// GatewayOnly reports that nothing is wanted but the gateway: no sandbox and no
+// model provider.
+func (d Document) GatewayOnly() bool {
+	return len(d.Sandboxes) == 0 && d.WithDefaults().Inference.Provider == "none"
 }
 
 // Without removes a sandbox; d is unchanged.

@@ -16,6 +16,11 @@ import (
 
 var variableName = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]{0,127}$`)
 
+// objectName is a DNS label, which both namespaces and StatefulSets have to be.
+var objectName = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$`)
+
+var containerName = regexp.MustCompile(`^[a-zA-Z0-9][a-zA-Z0-9_.-]{0,254}$`)
+
 // CheckVariable reports what cannot be the name of an environment variable. The
 // text may be a key that was pasted into the wrong place: it is not repeated.
 func CheckVariable(name string) error {
@@ -37,6 +42,9 @@ func (d Document) Validate() error {
 		return fmt.Errorf("driver %q is not supported by runtime %s; supported is %s", d.Driver, d.Runtime, want)
 	}
 	if err := d.Gateway.validate(d.Runtime); err != nil {
+		return err
+	}
+	if err := d.Cluster.validate(d.Runtime); err != nil {
 		return err
 	}
 	if err := d.Inference.Validate(); err != nil {
@@ -78,7 +86,7 @@ func (g Gateway) validate(runtime string) error {
 	case g.Endpoint != "" && runtime != External:
 		return fmt.Errorf("gateway.endpoint is for runtime external, not for %s", runtime)
 	case g.Port != 0 && runtime == External:
-		return errors.New("gateway.port is for a gateway that Creel runs; runtime external takes gateway.endpoint")
+		return errors.New("gateway.port is a port of this machine; runtime external takes gateway.endpoint")
 	case g.TLS != "" && g.TLS != Plaintext && g.TLS != "mtls":
 		return fmt.Errorf("gateway.tls %q is none of mtls, plaintext", g.TLS)
 	case g.TLS == Plaintext && runtime != OpenShell:
@@ -95,6 +103,29 @@ func (g Gateway) validate(runtime string) error {
 		return errors.New("gateway.endpoint must not hold user information")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("gateway.endpoint must be https://HOST:PORT or http://HOST:PORT and nothing more")
+	}
+	return nil
+}
+
+func (c Cluster) validate(runtime string) error {
+	switch {
+	case c == Cluster{}:
+		return nil
+	case runtime != K3s && runtime != Kubernetes:
+		return fmt.Errorf("cluster is for runtimes k3s and kubernetes, not for %s", runtime)
+	case runtime == K3s && (c.Kubeconfig != "" || c.Context != "" || c.InCluster):
+		return errors.New("cluster.kubeconfig, context and inCluster are for runtime kubernetes; runtime k3s takes cluster.container")
+	case runtime == Kubernetes && c.Container != "":
+		return errors.New("cluster.container is for runtime k3s, not for kubernetes")
+	case c.InCluster && (c.Kubeconfig != "" || c.Context != ""):
+		return errors.New("cluster.inCluster takes neither kubeconfig nor context")
+	case c.Container != "" && !containerName.MatchString(c.Container):
+		return fmt.Errorf("cluster.container %q is no name of a container", c.Container)
+	}
+	for field, name := range map[string]string{"cluster.namespace": c.Namespace, "cluster.statefulset": c.StatefulSet} {
+		if name != "" && !objectName.MatchString(name) {
+			return fmt.Errorf("%s %q is no name of a Kubernetes object", field, name)
+		}
 	}
 	return nil
 }

@@ -102,6 +102,34 @@ type Fixed interface {
 	Fixed() bool
 }
 
+// Housing is a Runtime whose gateway lives, with its bootstrap secrets and its
+// sandboxes, in a place that is started and stopped as a whole. The place was made
+// by somebody else.
+type Housing interface {
+	Runtime
+	// Housed lists the sandboxes that stop with the gateway, by name.
+	Housed(ctx context.Context) ([]string, error)
+}
+
+// Remedy is one thing that would be done about a gateway.
+type Remedy struct {
+	ID          string   // stable code, e.g. "restart-gateway"
+	Title       string   // imperative
+	Disturbs    []string // subjects, e.g. "sandbox/demo"
+	Destructive bool
+}
+
+// Mender is a Runtime that knows what is to be done about its gateway, where that
+// is not to start what does not run and to restart what has failed.
+type Mender interface {
+	Runtime
+	// Remedies says what would mend the gateway that was found so; nothing for one
+	// that is ok or unknown, or that only a person can mend.
+	Remedies(ctx context.Context, found health.Result) []Remedy
+	// Mend does one of them.
+	Mend(ctx context.Context, id string, report Progress) error
+}
+
 // Inspection is what the gateway observes of one sandbox.
 type Inspection struct {
 	Name           string

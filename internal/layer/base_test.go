@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -226,6 +227,42 @@ func TestRegistrationLayer(t *testing.T) {
 	blockedBelow := health.Result{Verdict: health.Unknown, BlockedBy: "gateway"}
 	if plan := NewRegistration(Registrar{}).Plan(t.Context(), blockedBelow); ids(plan) != "write-registration" {
 		t.Errorf("blocked: %v", plan)
+	}
+}
+
+// mender is a runtime that knows what mends its gateway.
+type mender struct {
+	*fake
+	remedies []gateway.Remedy
+	asked    health.Result
+}
+
+func (m *mender) Remedies(_ context.Context, found health.Result) []gateway.Remedy {
+	m.asked = found
+	return m.remedies
+}
+
+func (m *mender) Mend(_ context.Context, id string, report gateway.Progress) error {
+	report("mending")
+	return m.note("mend", id)
+}
+
+// A runtime that knows is asked, and the plan has whom it disturbs.
+func TestGatewayLayerAsksItsRuntime(t *testing.T) {
+	m := &mender{fake: newFake(), remedies: []gateway.Remedy{{ID: "x", Title: "do x", Disturbs: []string{"sandbox/claw"}, Destructive: true}}}
+	m.observed = gateway.Observation{Verdict: health.Failed, Reason: "gateway-hung", Message: "hangs"}
+	l := NewGateway("creel", m, NewSession(m))
+	plan := l.Plan(t.Context(), l.Inspect(t.Context()))
+	if want := (Action{"x", "do x", []string{"sandbox/claw"}, true}); len(plan) != 1 || !reflect.DeepEqual(plan[0], want) || m.asked.Reason != "gateway-hung" {
+		t.Errorf("%+v for %+v", plan, m.asked)
+	}
+	said := ""
+	if err := l.Mend(t.Context(), plan[0], func(text string) { said += text }); err != nil || said != "mending" || strings.Join(m.calls, ", ") != "mend x" {
+		t.Errorf("%v, said %q, did %q", err, said, m.calls)
+	}
+	m.remedies = nil // it knows that there is nothing
+	if plan := l.Plan(t.Context(), l.Inspect(t.Context())); len(plan) != 0 {
+		t.Errorf("%+v", plan)
 	}
 }
 

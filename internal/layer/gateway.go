@@ -81,11 +81,18 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 	return withHints(r)
 }
 
-// Plan starts a gateway that does not run and restarts one that is broken, unless
+// Plan asks a runtime that knows what mends its gateway. Else it starts a gateway that does not run and restarts one that is broken, unless
 // it is something that only a person can mend, as a file of a newer Creel. Neither disturbs a sandbox: supervisors keep them and reconnect.
-func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
+func (g *gatewayLayer) Plan(ctx context.Context, found health.Result) []Action {
 	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
 		return nil // somebody else runs it
+	}
+	if m, knows := g.runtime.(gateway.Mender); knows {
+		var actions []Action
+		for _, r := range m.Remedies(ctx, found) {
+			actions = append(actions, Action(r))
+		}
+		return actions
 	}
 	a, _ := advisory.Lookup(found.Reason)
 	switch {
@@ -100,6 +107,12 @@ func (g *gatewayLayer) Plan(_ context.Context, found health.Result) []Action {
 }
 
 func (g *gatewayLayer) Mend(ctx context.Context, do Action, report Progress) error {
+	if m, knows := g.runtime.(gateway.Mender); knows {
+		if err := g.session.Refresh(true); err != nil {
+			report("closing the old connection: " + err.Error())
+		}
+		return m.Mend(ctx, do.ID, gateway.Progress(report))
+	}
 	switch do.ID {
 	case "restart-gateway":
 		if err := g.runtime.Stop(ctx, gateway.Progress(report)); err != nil {

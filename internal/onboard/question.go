@@ -27,6 +27,12 @@ const (
 
 	GatewayEndpoint Key = "gateway-endpoint"
 	TrustedProxies  Key = "trusted-proxies"
+
+	Kubeconfig  Key = "kubeconfig"
+	KubeContext Key = "context"
+	Namespace   Key = "namespace"
+	StatefulSet Key = "statefulset"
+	Container   Key = "container"
 )
 
 // Erasable reports whether an empty answer takes a recorded one back.
@@ -44,7 +50,7 @@ func Questions() []Question {
 	return []Question{
 		{Name, []string{"CREEL_SANDBOX_NAME", "NEMOCLAW_SANDBOX_NAME"}, "name of the sandbox"},
 		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, openclaw, or command with a program after --"},
-		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded, openshell or external"},
+		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded, openshell, k3s, kubernetes or external"},
 		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process on runtime embedded"},
 		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
 		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
@@ -59,6 +65,11 @@ func Questions() []Question {
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
 		{GatewayEndpoint, []string{"CREEL_GATEWAY_ENDPOINT"}, "URL of the gateway (runtime external)"},
+		{Kubeconfig, []string{"CREEL_KUBECONFIG"}, "kubeconfig of the cluster (runtime kubernetes); else what kubectl would take"},
+		{KubeContext, []string{"CREEL_KUBE_CONTEXT"}, "context of the kubeconfig (runtime kubernetes)"},
+		{Namespace, []string{"CREEL_NAMESPACE"}, "namespace of the gateway in its cluster (runtimes kubernetes, k3s)"},
+		{StatefulSet, []string{"CREEL_STATEFULSET"}, "StatefulSet of the gateway in its cluster (runtimes kubernetes, k3s)"},
+		{Container, []string{"CREEL_CONTAINER"}, "container that the cluster runs in (runtime k3s); else openshell-cluster-GATEWAY"},
 		{GatewayTLS, []string{"CREEL_GATEWAY_TLS"}, "how the gateway is reached: mtls, or plaintext (runtime openshell)"},
 		{Confinement, []string{"CREEL_CONFINEMENT"}, "confinement tier: auto, namespaces or landlock; unconfined also needs accept-risk"},
 		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept where nothing stronger works; the only one is unconfined"},

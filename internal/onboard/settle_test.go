@@ -129,7 +129,7 @@ func TestSettleHearsEveryVariable(t *testing.T) {
 		EndpointURL: "http://127.0.0.1:1/v1", Model: "m1", CredentialEnv: "MY_KEY", PolicyFile: "policy.yaml", DashboardPort: "5005",
 		GatewayPort: "5006", Confinement: "landlock", AcceptRisk: "unconfined", Restart: "never", AgentPort: "81", HealthPath: "/h",
 		GatewayEndpoint: "http://127.0.0.1:7", GatewayTLS: "plaintext", DashboardBind: "0.0.0.0", PublicURL: "https://agent.example",
-		TrustedProxies: "127.0.0.1"}
+		TrustedProxies: "127.0.0.1", Kubeconfig: "/k", KubeContext: "c", Namespace: "ns", StatefulSet: "set", Container: "box"}
 	for _, q := range Questions() {
 		for _, variable := range q.Env {
 			t.Run(variable, func(t *testing.T) {
@@ -146,7 +146,8 @@ func TestSettleHearsEveryVariable(t *testing.T) {
 				if q.Key == AgentPort || q.Key == HealthPath {
 					in.Command = []string{"prog"}
 				}
-				if runtime := map[Key]string{GatewayEndpoint: "external", GatewayTLS: "openshell"}[q.Key]; runtime != "" {
+				if runtime := map[Key]string{GatewayEndpoint: "external", GatewayTLS: "openshell", Container: "k3s",
+					Kubeconfig: "kubernetes", KubeContext: "kubernetes", Namespace: "kubernetes", StatefulSet: "kubernetes"}[q.Key]; runtime != "" {
 					env["CREEL_RUNTIME"], in.Command = runtime, []string{"prog"}
 				}
 				if q.Key == Provider {
@@ -206,7 +207,7 @@ func TestSettleRefuses(t *testing.T) {
 		{"model without provider", map[Key]string{Model: "m"}, nil, nil, nil, "usage", []string{"--model", "--provider"}},
 		{"command without program", map[Key]string{Agent: "command"}, nil, nil, nil, "usage", []string{"program after --"}},
 		{"agent", map[Key]string{Agent: "hal"}, nil, nil, nil, "usage", []string{"--agent", "hal", "console"}},
-		{"runtime", map[Key]string{Runtime: "k3s"}, nil, nil, nil, "usage", []string{"--runtime", "k3s"}},
+		{"runtime", map[Key]string{Runtime: "k8s"}, nil, nil, nil, "usage", []string{"--runtime", "k8s"}},
 		{"console elsewhere", map[Key]string{Runtime: "external"}, nil, nil, nil, "usage", []string{"console", "embedded only"}},
 		{"another runtime", map[Key]string{Runtime: "openshell"}, nil, nil, recordedDocument(), "runtime-changed", []string{"embedded"}},
 		{"plaintext of embedded", map[Key]string{GatewayTLS: "plaintext"}, nil, nil, nil, "usage", []string{"openshell", "embedded"}},

@@ -58,6 +58,7 @@ const (
 	ProcessIDFile     = "openshell.pid"     // its pid, for people and tools; never believed
 	ProcessLogFile    = "openshell.log"     // its standard output and error
 	ProcessDatabase   = "openshell.db"      // its store; Creel never opens it
+	ContainerFile     = "container.json"    // the container that a gateway was last seen ready in
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

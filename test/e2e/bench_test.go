@@ -2,12 +2,14 @@ package e2e
 
 import (
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 
 	"creel/internal/host"
+	"creel/test/engineenv"
 	"creel/test/openaitest"
 )
 
@@ -113,6 +115,53 @@ func BenchmarkGatewayStatus(b *testing.B) {
 			s, _ := h.status()
 			end(b, s.PID)
 			b.StartTimer()
+			h.must(1, "gateway", "status")
+		}
+	})
+}
+
+// What a user waits for whose gateway is a cluster in a container.
+func BenchmarkK3s(b *testing.B) {
+	h := newK3sHome(b, engineenv.Start(b, engineenv.Docker))
+	h.boot()
+	b.Run("start-with-no-secrets", func(b *testing.B) { // the pod is stood in for by a program that needs no time
+		for b.Loop() {
+			b.StopTimer()
+			h.must(0, "gateway", "stop")
+			for name := range h.g.secrets() {
+				h.g.remove(name)
+			}
+			_ = os.Remove(filepath.Join(h.dir, "mounted"))
+			h.box.Start(b)
+			b.StartTimer()
+			h.must(0, "gateway", "start")
+		}
+	})
+	h.must(0, "gateway", "start")
+	b.Run("start-when-ready", func(b *testing.B) {
+		for b.Loop() {
+			h.must(0, "gateway", "start")
+		}
+	})
+	b.Run("gateway-status", func(b *testing.B) {
+		for b.Loop() {
+			h.must(0, "gateway", "status")
+		}
+	})
+	b.Run("gateway-status-not-remembered", func(b *testing.B) {
+		for b.Loop() {
+			_ = os.Remove(filepath.Join(h.home.dir, "state/gateways/nemoclaw/container.json"))
+			h.must(0, "gateway", "status")
+		}
+	})
+	b.Run("status", func(b *testing.B) {
+		for b.Loop() {
+			h.must(0, "status")
+		}
+	})
+	b.Run("gateway-status-dead", func(b *testing.B) {
+		h.box.Kill(b)
+		for b.Loop() {
 			h.must(1, "gateway", "status")
 		}
 	})

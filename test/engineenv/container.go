@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -30,6 +31,11 @@ type Spec struct {
 	Binds []string
 	// HostNetwork: it shares the machine's network. By default it has none.
 	HostNetwork bool
+	// Published is recorded as what the container's TCP ports are on the machine.
+	// Without networks of its own the engine does nothing about it.
+	Published map[int]int
+	Terminal  bool
+	Memory    int64 // bytes that it may use; 0 is any
 }
 
 // Container is a container that was run.
@@ -55,9 +61,13 @@ func (e *Engine) Keep(t testing.TB, s Spec) *Container {
 	if s.HostNetwork {
 		network = "host"
 	}
+	ports := map[string]any{}
+	for inside, port := range s.Published {
+		ports[fmt.Sprintf("%d/tcp", inside)] = []map[string]string{{"HostIp": "127.0.0.1", "HostPort": strconv.Itoa(port)}}
+	}
 	e.Must(t, "POST", "/containers/create?name="+s.Name, map[string]any{
-		"Image": Image, "Cmd": s.Args, "Env": append([]string{"PATH=/usr/local/bin:/bin"}, s.Env...),
-		"HostConfig": map[string]any{"NetworkMode": network, "Binds": s.Binds, "Init": false}})
+		"Image": Image, "Cmd": s.Args, "Env": append([]string{"PATH=/usr/local/bin:/bin"}, s.Env...), "Tty": s.Terminal,
+		"HostConfig": map[string]any{"NetworkMode": network, "Binds": s.Binds, "Init": false, "PortBindings": ports, "Memory": s.Memory}})
 	c := &Container{Name: s.Name, engine: e}
 	c.Start(t)
 	return c

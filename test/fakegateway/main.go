@@ -15,12 +15,15 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"os/signal"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -44,6 +47,7 @@ func main() {
 	}
 	reached := func(what string) { _, _ = fmt.Fprintf(f, "%s pid=%d\n", what, os.Getpid()) }
 	reached("started " + mode["mode"])
+	mounted(mode["await"], reached)
 	early(mode, reached)
 	l := listener(mode, reached)
 	reached("bound " + mode["mode"])
@@ -87,6 +91,30 @@ func readMode(path string) map[string]string {
 	return mode
 }
 
+// mounted waits for a file, as a pod does for the secrets that it mounts: what of
+// them does not exist keeps it from starting for ever.
+func mounted(path string, reached func(string)) {
+	if path == "" {
+		return
+	}
+	reached("waits for its secrets")
+	ended := make(chan os.Signal, 1)
+	signal.Notify(ended, syscall.SIGTERM, syscall.SIGINT)
+	defer signal.Stop(ended)
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if _, err := os.Stat(path); err == nil {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ended:
+			os.Exit(0)
+		}
+	}
+}
+
 // early is what goes wrong before anything is bound.
 func early(mode map[string]string, reached func(string)) {
 	switch mode["mode"] {
@@ -117,6 +145,10 @@ func early(mode map[string]string, reached func(string)) {
 		os.Exit(1)
 	case "binds-late":
 		time.Sleep(400 * time.Millisecond) // being late is what is tested
+	case "exits-later":
+		time.Sleep(700 * time.Millisecond) // likewise
+		fmt.Println("level=fatal msg=\"cluster state is damaged\" token=sk-canary-of-the-log")
+		os.Exit(5)
 	case "never-binds":
 		wait()
 	}
@@ -179,6 +211,7 @@ func fork(l net.Listener, reached func(string)) {
 func serve(l net.Listener, mode map[string]string, reached func(string)) {
 	var options []grpc.ServerOption
 	switch {
+	case mode["root"] != "": // TLS is the front's
 	case mode["mode"] == "foreign-certificate":
 		options = append(options, grpc.Creds(credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{strange()}})))
 	case os.Getenv("OPENSHELL_TLS_CERT") != "":
@@ -196,10 +229,40 @@ func serve(l net.Listener, mode map[string]string, reached func(string)) {
 			reached("asked to end")
 			if mode["mode"] != "ignores-term" {
 				s.Stop()
+				_ = l.Close()
 			}
 		}
 	}()
+	if mode["root"] != "" {
+		front(l, s, mode, reached)
+		return
+	}
 	if err := s.Serve(l); err != nil {
+		fatal(err)
+	}
+}
+
+// front is what stands before a gateway in a cluster: HTTP and gRPC on one port. GET
+// is answered with the status code that the mode names.
+func front(l net.Listener, s *grpc.Server, mode map[string]string, reached func(string)) {
+	code, err := strconv.Atoi(mode["root"])
+	if err != nil {
+		fatal(err)
+	}
+	config := &tls.Config{Certificates: []tls.Certificate{strange()}}
+	if mode["mode"] != "foreign-certificate" {
+		config = ours()
+	}
+	config.NextProtos = []string{"h2", "http/1.1"}
+	h := &http.Server{ReadHeaderTimeout: time.Second, TLSConfig: config, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "application/grpc") {
+			s.ServeHTTP(w, r)
+			return
+		}
+		reached("http " + r.Method + " " + r.URL.Path)
+		w.WriteHeader(code)
+	})}
+	if err := h.ServeTLS(l, "", ""); !errors.Is(err, net.ErrClosed) {
 		fatal(err)
 	}
 }

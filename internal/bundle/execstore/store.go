@@ -19,11 +19,13 @@ import (
 	"creel/internal/host/engine"
 )
 
+// ContainerPrefix and a gateway's name are what OpenShell up to 0.0.36 calls its
+// container.
+const ContainerPrefix = "openshell-cluster-"
+
 const (
 	// defaultName is what OpenShell calls its namespace and its StatefulSet.
 	defaultName = "openshell"
-	// What OpenShell up to 0.0.36 calls the container of a gateway.
-	containerPrefix = "openshell-cluster-"
 	// Where K3s keeps the administrator's kubeconfig.
 	defaultKubeconfig = "/etc/rancher/k3s/k3s.yaml"
 )
@@ -55,7 +57,7 @@ var _ bundle.Target = (*Store)(nil)
 
 // New touches nothing. An error is a name that cannot be one.
 func New(o Options) (*Store, error) {
-	o.Container = cmp.Or(o.Container, containerPrefix+o.Gateway)
+	o.Container = cmp.Or(o.Container, ContainerPrefix+o.Gateway)
 	o.Namespace = cmp.Or(o.Namespace, defaultName)
 	o.StatefulSet = cmp.Or(o.StatefulSet, defaultName)
 	o.Kubeconfig = cmp.Or(o.Kubeconfig, defaultKubeconfig)

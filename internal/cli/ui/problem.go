@@ -45,8 +45,20 @@ func (s Streams) Next(commands ...string) {
 	}
 	fmt.Fprintln(s.Err, s.ErrTerminal.Bold("next:"))
 	for _, c := range commands {
-		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(c))
+		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(s.about(c)))
 	}
+}
+
+// about makes a command of Creel's mean the gateway that the flag of this one named.
+func (s Streams) about(command string) string {
+	if s.Gateway == "" || !strings.Contains(" "+command, " creel ") || strings.Contains(command, "--gateway ") {
+		return command
+	}
+	before, after, more := strings.Cut(command, " -- ")
+	if before += " --gateway " + s.Gateway; more {
+		before += " -- " + after
+	}
+	return before
 }
 
 // Commands are the next steps of every advisory in err's tree, without

@@ -27,6 +27,9 @@ type Streams struct {
 	// Interactive is set when a person can be asked: In and Err are terminals
 	// and this is not a CI job.
 	Interactive bool
+	// Gateway is the one that a flag named; the next commands are about it. Empty
+	// where a command line without that flag means the same.
+	Gateway string
 }
 
 // Terminal says what a stream can show. The zero value is a plain file.

@@ -229,6 +229,30 @@ func TestProblem(t *testing.T) {
 	}
 }
 
+// A next command without the flag would be about another gateway.
+func TestNextIsAboutTheGateway(t *testing.T) {
+	for command, want := range map[string]string{
+		"creel gateway start":                        "creel gateway start --gateway other",
+		"creel exec SANDBOX -- sh -c x":              "creel exec SANDBOX --gateway other -- sh -c x",
+		"CREEL_BUDGET_PROBE=9s creel status":         "CREEL_BUDGET_PROBE=9s creel status --gateway other",
+		"creel onboard --gateway OTHER":              "creel onboard --gateway OTHER",
+		"docker start creel":                         "docker start creel",
+		"CGO_ENABLED=0 go build ./cmd/creel":         "CGO_ENABLED=0 go build ./cmd/creel",
+		"creel gateway secrets repair --gateway one": "creel gateway secrets repair --gateway one",
+	} {
+		var b bytes.Buffer
+		Streams{Err: &b, Gateway: "other"}.Next(command)
+		if got := b.String(); got != "next:\n  "+want+"\n" {
+			t.Errorf("%q became %q", command, got)
+		}
+		b.Reset()
+		Streams{Err: &b}.Next(command)
+		if got := b.String(); got != "next:\n  "+command+"\n" {
+			t.Errorf("without a flag %q became %q", command, got)
+		}
+	}
+}
+
 func TestJSONIsOneDocument(t *testing.T) {
 	var b bytes.Buffer
 	if err := (Streams{Out: &b}).JSON(map[string]string{"a": "<b>&"}); err != nil {

@@ -36,6 +36,13 @@ func CheckVersion(version string) error {
 	return advisory.New("gateway-version-unsupported", said+"; supported is OpenShell 0.0.37 up to, not including, 0.1", nil)
 }
 
+// ClusterEra reports a version of the time when a gateway was a cluster in a
+// container.
+func ClusterEra(version string) bool {
+	major, minor, patch, ok := parseVersion(version)
+	return ok && major == 0 && minor == 0 && patch <= lastClusterPatch
+}
+
 // parseVersion reads 1.2.3 with an optional v before and anything after - or +.
 func parseVersion(s string) (major, minor, patch int, ok bool) {
 	s = strings.TrimPrefix(strings.TrimSpace(s), "v")

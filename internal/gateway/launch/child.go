@@ -90,7 +90,7 @@ func (c *Child) Failed(said, id string, asked []health.Evidence, why error) erro
 		f.Ended += fmt.Sprintf("; pid %d could not be ended", c.PID())
 	}
 	written := ReadFrom(c.log, c.offset)
-	f.Log = lastLines(written, failureLines)
+	f.Log = LastLines(written, FailureLines)
 	return f.problem(id, written, c.Port)
 }
 

@@ -1,18 +1,25 @@
 // Package engine reaches the container engine of this machine, Docker or Podman
-// through its compatible API: whether a container runs, and running a program
-// inside it. It changes no container. It is the only package that knows the
-// engine's client, and nothing of what a container is for.
+// through its compatible API: how a container is and what it wrote, starting and
+// stopping it, and running a program inside it. It makes and removes none. It is
+// the only package that knows the engine's client, and nothing of what a
+// container is for.
 package engine
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/containerd/errdefs"
+	"github.com/moby/moby/api/types/container"
+	"github.com/moby/moby/api/types/network"
 	"github.com/moby/moby/client"
 
 	"creel/internal/advisory"
@@ -168,8 +175,23 @@ type Container struct {
 	State  State
 	Status string // the engine's word: "running", "paused", "exited", "created", "restarting", "removing", "dead"
 	Image  string // as it was asked for when the container was made
-	// ExitCode is the main program's when it has ended.
-	ExitCode int
+	// ExitCode is the main program's when it has ended, and OutOfMemory that the
+	// kernel ended it for want of memory.
+	ExitCode    int
+	OutOfMemory bool
+	StartedAt   time.Time // of the last start; zero when it was never started
+	// Ports are those of the container that the machine publishes: for a running
+	// one as they are, for another as they will be.
+	Ports []Port
+	// Terminal: it writes to one, so that its outputs cannot be told apart.
+	Terminal bool
+}
+
+// Port is a TCP port of a container that is published.
+type Port struct {
+	Inside int
+	Host   string // the machine's address; empty is all of them
+	Port   int
 }
 
 // Container says whether a container of exactly that name exists and runs. An
@@ -198,14 +220,55 @@ func (e *Engine) container(ctx context.Context, c *connection, name string) (Con
 	if found.State == nil || found.State.Status == "" {
 		return Container{}, advisory.New("engine-unreachable", "inspect container "+name+": the engine does not say its state", nil)
 	}
-	state := Container{Name: name, ID: found.ID, State: NotRunning, Status: string(found.State.Status), ExitCode: found.State.ExitCode}
+	state := Container{Name: name, ID: found.ID, State: NotRunning, Status: string(found.State.Status),
+		ExitCode: found.State.ExitCode, OutOfMemory: found.State.OOMKilled, Ports: published(found)}
+	if began, err := time.Parse(time.RFC3339Nano, found.State.StartedAt); err == nil && began.Year() > 1 {
+		state.StartedAt = began.UTC()
+	}
 	if found.Config != nil {
-		state.Image = found.Config.Image
+		state.Image, state.Terminal = found.Config.Image, found.Config.Tty
 	}
 	if state.Status == "running" {
 		state.State = Running
 	}
 	return state, nil
+}
+
+// published lists what is published, or else, as for a container that does not run,
+// what was asked for when it was made.
+func published(c container.InspectResponse) []Port {
+	var actual, wanted network.PortMap
+	if c.NetworkSettings != nil {
+		actual = c.NetworkSettings.Ports
+	}
+	if c.HostConfig != nil {
+		wanted = c.HostConfig.PortBindings
+	}
+	if found := ports(actual); len(found) > 0 {
+		return found
+	}
+	return ports(wanted)
+}
+
+func ports(m network.PortMap) []Port {
+	var found []Port
+	for inside, bindings := range m {
+		for _, b := range bindings {
+			n, err := strconv.ParseUint(b.HostPort, 10, 16)
+			if err != nil || n == 0 || inside.Proto() != network.TCP {
+				continue
+			}
+			p := Port{Inside: int(inside.Num()), Port: int(n)}
+			if b.HostIP.IsValid() && !b.HostIP.IsUnspecified() {
+				p.Host = b.HostIP.String()
+			}
+			found = append(found, p)
+		}
+	}
+	slices.SortFunc(found, func(a, b Port) int {
+		return cmp.Or(cmp.Compare(a.Inside, b.Inside), cmp.Compare(a.Host, b.Host), cmp.Compare(a.Port, b.Port))
+	})
+	return found
 }
 
 // noSuchContainer tells the engine's "not found" about a container from that of

@@ -70,12 +70,15 @@ func inspect(ctx context.Context, l layer.Layer) health.Result {
 	return r
 }
 
-// foundations says which layers a layer stands on. Inference stands beside the
-// sandboxes: an agent without a model is an agent all the same.
+// foundations says which layers a layer stands on, if they are below it. Inference
+// stands beside the sandboxes: an agent without a model is an agent all the same.
+// Secrets are below their gateway, or above one whose container they are in.
 func foundations(id layer.ID) []layer.ID {
 	switch id {
-	case layer.Host, layer.Secrets:
+	case layer.Host:
 		return nil
+	case layer.Secrets:
+		return []layer.ID{layer.Gateway}
 	case layer.Gateway:
 		return []layer.ID{layer.Secrets}
 	case layer.Registration, layer.Inference:
@@ -136,7 +139,7 @@ func Plan(ctx context.Context, layers []layer.Layer, found []health.Result) []la
 			continue
 		}
 		if r.Verdict == health.Unknown && r.BlockedBy == "" {
-			stuck[scope(l)] = stuck[scope(l)] || !beside(l.ID())
+			stuck[scope(l)] = stuck[scope(l)] || !beside(layers, i)
 			continue
 		}
 		planned := l.Plan(ctx, r)
@@ -148,6 +151,14 @@ func Plan(ctx context.Context, layers []layer.Layer, found []health.Result) []la
 	return actions
 }
 
-// beside reports that nothing stands on the layers of this id: when one of them
-// is unknown, the walk goes on with the others.
-func beside(id layer.ID) bool { return id == layer.Registration || id == layer.Inference }
+// beside reports that nothing stands on the i-th layer: when it is unknown, the walk
+// goes on with the others.
+func beside(layers []layer.Layer, i int) bool {
+	switch layers[i].ID() {
+	case layer.Registration, layer.Inference:
+		return true
+	case layer.Secrets:
+		return slices.ContainsFunc(layers[:i], func(l layer.Layer) bool { return l.ID() == layer.Gateway })
+	}
+	return false
+}

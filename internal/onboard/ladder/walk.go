@@ -158,7 +158,7 @@ func (w *walk) climb(ctx context.Context, steps []int) (goOn bool, err error) {
 			continue
 		}
 		var notMended *NotMended
-		if !beside(l.ID()) || !errors.As(stepErr, &notMended) || notMended.Cause != nil || notMended.Result.Verdict != health.Unknown {
+		if !beside(w.layers, i) || !errors.As(stepErr, &notMended) || notMended.Cause != nil || notMended.Result.Verdict != health.Unknown {
 			return false, errors.Join(err, stepErr)
 		}
 		err = errors.Join(err, stepErr)

@@ -192,6 +192,53 @@ func TestWalkStops(t *testing.T) {
 	}
 }
 
+// Secrets that are inside what their gateway runs in are above it: they can only be
+// asked while it runs, and nothing stands on them.
+func TestSecretsAboveTheirGateway(t *testing.T) {
+	for _, c := range []struct {
+		name             string
+		gateway, secrets fault
+		blocked          bool // the secrets are not asked
+		planned, done    []string
+	}{
+		{"sound", sound, sound, false, nil, nil},
+		{"the gateway fails", broken, broken, true, []string{"mend gateway", "mend secrets", "mend registration"}, []string{"gateway gateway mend-1", "secrets secrets mend-1", "registration registration mend-1"}},
+		{"the gateway is unknown", obscure, broken, true, nil, nil},
+		{"they fail", sound, broken, false, []string{"mend secrets", "mend registration"}, []string{"secrets secrets mend-1", "registration registration mend-1"}},
+		{"they are unknown", sound, obscure, false, []string{"mend registration"}, []string{"registration registration mend-1"}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := &world{}
+			w.add(layer.Host, "host", sound)
+			w.add(layer.Gateway, "gateway", c.gateway)
+			w.add(layer.Secrets, "secrets", c.secrets)
+			if w.add(layer.Registration, "registration", sound); c.name != "sound" {
+				w.rungs[3].fault = broken
+			}
+			found := Inspect(t.Context(), w.layers())
+			if got := found[2].BlockedBy != ""; got != c.blocked {
+				t.Errorf("secrets: %+v", found[2])
+			}
+			if found[1].BlockedBy != "" {
+				t.Errorf("gateway: %+v", found[1])
+			}
+			var planned []string
+			for _, a := range Plan(t.Context(), w.layers(), found) {
+				planned = append(planned, a.Title)
+			}
+			if diff := cmp.Diff(c.planned, planned); diff != "" {
+				t.Errorf("planned (-want +got)\n%s", diff)
+			}
+			if _, err := Walk(t.Context(), w.layers(), Options{}); (err != nil) != (c.gateway == obscure || c.secrets == obscure) {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(c.done, w.done); diff != "" {
+				t.Errorf("done (-want +got)\n%s", diff)
+			}
+		})
+	}
+}
+
 // Sandboxes do not wait for one another: the mending of each ends only after the
 // other's has begun, and a's failure is not b's.
 func TestWalkMendsSandboxesSideBySide(t *testing.T) {
