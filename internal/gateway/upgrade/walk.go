@@ -219,7 +219,7 @@ func (w *walk) comeBack(ctx context.Context, failure error) error {
 	if err := w.putBack(); err != nil {
 		return errors.Join(w.stranded("its files could not be put back"), failure, err)
 	}
-	if w.rec.To.same(w.rec.From) {
+	if failure != nil && w.rec.To.same(w.rec.From) {
 		return failure // it is the one that failed
 	}
 	return w.launchOld(ctx, failure)

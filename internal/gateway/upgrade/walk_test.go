@@ -38,7 +38,12 @@ type killed struct{}
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	dir := t.TempDir()
+	// In memory where that is possible: hundreds of walks sync every step.
+	dir, err := os.MkdirTemp("/dev/shm", "upgrade")
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
 	w := &world{t: t, g: state.Roots{Config: dir, State: dir, Run: dir, OpenShell: dir}.Gateway("creel"), running: "1.0.0", fails: map[string]bool{}}
 	w.cfg = Config{Gateway: w.g, Runtime: "embedded", Files: Files{Databases: []string{"gateway.db"}, Plain: []string{"credentials.key"}, Patterns: []string{"sandboxes/*/handle.json"}},
 		AfterStep: func(name string) {
