@@ -257,7 +257,7 @@ func (r *Runtime) placeable() error {
 
 // finish forgets an upgrade that was interrupted, now that a gateway is healthy.
 func (r *Runtime) finish() error {
-	record, err := upgrade.Read(r.cfg.Gateway)
+	record, _, err := r.records()
 	if err != nil || record == nil {
 		return err
 	}
