@@ -113,6 +113,7 @@ func TestE2E(t *testing.T) {
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("gateway-health-honest", testHealthHonest)
+	t.Run("openshell-gateway-upgrade", testUpgrade)
 	t.Run("gateway-external", testExternal)
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)

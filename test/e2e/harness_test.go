@@ -19,9 +19,12 @@ import (
 	"time"
 )
 
-// creel is the executable under test; killer is the same program that kills
-// itself after a given journal entry.
+// creel is the executable under test; killer is the same program of a later version
+// that kills itself, or fails, when it is asked to.
 var creel, killer string
+
+// laterVersion is what killer calls itself.
+const laterVersion = "9.9.9"
 
 // fakeGateway is a gateway of OpenShell that misbehaves on demand.
 var fakeGateway string
@@ -55,7 +58,11 @@ func build(m *testing.M) int {
 	}
 	creel, killer, fakeGateway = filepath.Join(dir, "creel"), filepath.Join(dir, "killer"), filepath.Join(dir, "fakegateway")
 	for target, source := range map[string]string{creel: "creel/cmd/creel", killer: "creel/test/e2e/killer", fakeGateway: "creel/test/fakegateway"} {
-		out, err := exec.Command("go", "build", "-o", target, source).CombinedOutput()
+		build := []string{"build", "-o", target}
+		if target == killer {
+			build = append(build, "-ldflags", "-X creel/internal/version.stamp="+laterVersion)
+		}
+		out, err := exec.Command("go", append(build, source)...).CombinedOutput()
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "build %s: %v\n%s", source, err, out)
 			return 1
