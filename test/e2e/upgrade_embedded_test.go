@@ -4,6 +4,7 @@ import (
 	"database/sql"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -117,6 +118,32 @@ func testUpgradeEmbeddedBack(t *testing.T) {
 		}
 		h.nextExists(r)
 	}
+	// Everything is killed while the later one has written and is not up.
+	h.later("hangs")
+	cmd := exec.Command(killer, "gateway", "upgrade")
+	cmd.Env = h.env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the later one has written", func() bool {
+		_, err := os.Stat(h.file("upgrade/kept/gateway.db"))
+		n, _ := format(t, h.file("gateway.db"), "SELECT 1")
+		return err == nil && n == 2
+	})
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	for _, p := range h.processes() {
+		if strings.Contains(p.command, "gateway serve") {
+			_ = syscall.Kill(p.pid, syscall.SIGKILL)
+		}
+	}
+	eventually(t, "no gateway runs", func() bool { return strings.Contains(h.run("gateway", "status").stdout, "was interrupted") })
+	h.later("gives up")
+	if r := h.must(1, "gateway", "start"); !strings.Contains(r.stderr, "the old one is back") {
+		t.Errorf("%s", r.stderr)
+	}
+	h.runs(false)
+
 	// Stopped, it comes back as well: the build that ran last is kept.
 	h.must(0, "gateway", "stop")
 	h.later("gives up")
