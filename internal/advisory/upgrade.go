@@ -22,6 +22,11 @@ var upgrade = []Advisory{
 		Commands: []string{"creel gateway start"},
 	},
 	{
+		ID: "gateway-upgrade-elsewhere", Severity: Error, Layer: "gateway", Blocking: true, Title: "An upgrade of another runtime was interrupted",
+		Reason:   "The gateway was being upgraded as another runtime. What was kept for that is not to be lost: finish it as that runtime, then change the runtime.",
+		Commands: []string{"creel gateway status"},
+	},
+	{
 		ID: "gateway-upgrade-no-way-back", Severity: Error, Layer: "gateway", Blocking: true, Title: "The old gateway could not be kept",
 		Reason:   "Its executable is gone from disk and could not be copied from its process, so there would be no way back. It was not stopped. Stopping and starting it by hand replaces it without a way back.",
 		Commands: []string{"creel gateway status", "creel gateway stop", "creel gateway start"},

@@ -63,7 +63,7 @@ containers of its sandboxes when it ends; then the plan names them, and you are 
 		},
 	}
 	cmd.Flags().BoolVar(&o.plan, "plan", false, "only say what would be replaced, and whom it would disturb")
-	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "let an older gateway at the database of a newer one")
+	cmd.Flags().BoolVar(&o.AllowDowngrade, "allow-downgrade", false, "runtime openshell: let an older gateway at the database of a newer one")
 	yesFlag(cmd, &o.yes)
 	jsonFlag(cmd, &o.json)
 	return cmd

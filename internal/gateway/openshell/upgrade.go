@@ -44,15 +44,8 @@ func (w walker) Launch(ctx context.Context, s upgrade.Side, report gateway.Progr
 }
 
 // records are what earlier starts and upgrades left on disk.
-func (r *Runtime) records() (record *upgrade.Record, served *upgrade.Side, err error) {
-	if record, err = upgrade.Read(r.cfg.Gateway); err != nil {
-		return nil, nil, err
-	}
-	if record != nil && record.Runtime != runtimeName {
-		record = nil // of the gateway that this one has taken the place of
-	}
-	served, err = upgrade.Served(r.cfg.Gateway, runtimeName)
-	return record, served, err
+func (r *Runtime) records() (*upgrade.Record, *upgrade.Side, error) {
+	return upgrade.Look(r.cfg.Gateway, runtimeName)
 }
 
 // candidateProgram is the program that would be started now.

@@ -154,6 +154,24 @@ func WriteServed(g state.Gateway, runtime string, s Side) error {
 	return write(g.File(state.ServedFile), served{Version: recordVersion, Gateway: g.Name, Runtime: runtime, Side: s})
 }
 
+// Look returns what earlier starts and upgrades of a runtime left on disk: an upgrade
+// that is under way and the gateway that last proved healthy, each nil when there is
+// none. An upgrade of another runtime is an error: what was kept for it must not be
+// lost.
+func Look(g state.Gateway, runtime string) (*Record, *Side, error) {
+	r, err := Read(g)
+	if err != nil {
+		return nil, nil, err
+	}
+	if r != nil && r.Runtime != runtime {
+		return nil, nil, advisory.New("gateway-upgrade-elsewhere",
+			fmt.Sprintf("an upgrade of gateway %s as runtime %s was interrupted, and it is %s now", g.Name, r.Runtime, runtime), nil,
+			"creel onboard --runtime "+advisory.Quote(r.Runtime), "creel gateway status")
+	}
+	s, err := Served(g, runtime)
+	return r, s, err
+}
+
 // read parses one of this package's files, if it is there and of a version that is
 // known.
 func read(g state.Gateway, name string, v any) (bool, error) {

@@ -50,6 +50,25 @@ func TestServed(t *testing.T) {
 	}
 }
 
+// An upgrade that another runtime did not finish is not walked over.
+func TestLook(t *testing.T) {
+	g := testGateway(t)
+	if r, s, err := Look(g, "embedded"); r != nil || s != nil || err != nil {
+		t.Errorf("%+v, %+v, %v", r, s, err)
+	}
+	c := Config{Gateway: g, Runtime: "embedded"}
+	if err := c.walk(nil, Record{From: oldSide, To: newSide}, nil).record(Trying); err != nil {
+		t.Fatal(err)
+	}
+	if r, _, err := Look(g, "embedded"); err != nil || r == nil || r.Step != Trying {
+		t.Errorf("%+v, %v", r, err)
+	}
+	_, _, err := Look(g, "openshell")
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-upgrade-elsewhere" || !strings.Contains(err.Error(), "as runtime embedded") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestRecordsOfOthers(t *testing.T) {
 	for name, c := range map[string]struct{ content, id string }{
 		"newer":       {`{"version":2,"more":1}`, "gateway-record-newer"},
