@@ -53,8 +53,13 @@ func (r *Runtime) settings(binary string, port int, told string) (settings, erro
 	return s, nil
 }
 
-// side is a gateway that would be launched with these settings.
-func (s settings) side(version, binary string) (upgrade.Side, error) {
+// side is a gateway that would be launched with these settings. What it tells in
+// Health is its version where the program does not tell one beforehand.
+func (s settings) side(health, binary string) (upgrade.Side, error) {
+	version := s.Told
+	if version == "" {
+		version = health
+	}
 	b, err := json.Marshal(s)
 	return upgrade.Side{Version: version, Executable: binary, Settings: b}, err
 }
@@ -87,7 +92,7 @@ func (r *Runtime) served() *settings {
 // executable: with what is recorded or, where that is of another one, with what its
 // process was started with.
 func (r *Runtime) runningSide(m marker, o gateway.Observation, executable string) (upgrade.Side, error) {
-	if with := r.served(); with != nil && hash(with.Environment, with.Config) == m.EnvironmentHash {
+	if with := r.served(); with != nil && with.Program.Path == m.Binary && hash(with.Environment, with.Config) == m.EnvironmentHash {
 		return with.side(o.Identity.Version, executable)
 	}
 	environment, err := processEnvironment(m.PID)

@@ -67,7 +67,7 @@ func (r *Runtime) choose(ctx context.Context, last string, o gateway.UpgradeOpti
 	if err != nil {
 		return c, host.Explain(err, binary)
 	}
-	if known := r.served(); known != nil && known.Program == now {
+	if known := r.served(); known != nil && known.Told != "" && known.Program == now {
 		c.told = known.Told
 	} else if c.told, err = askVersion(ctx, binary, r.cfg.Getenv); err != nil {
 		return c, err
@@ -231,7 +231,7 @@ func (r *Runtime) side(c candidateProgram, port int) (upgrade.Side, error) {
 	if err != nil {
 		return upgrade.Side{}, err
 	}
-	return with.side(c.told, c.binary)
+	return with.side("", c.binary)
 }
 
 // secretsFor repairs the secrets that a gateway waits for. On a good set this only
