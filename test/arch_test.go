@@ -95,7 +95,8 @@ var rules = []rule{
 		reason: "a verdict and a table of advisories do no I/O",
 	},
 	{
-		from: []string{"creel/internal/bundle", "creel/internal/bundle/script", "creel/internal/policy", "creel/internal/dashboard", "creel/internal/sandbox"},
+		from: []string{"creel/internal/bundle", "creel/internal/bundle/script", "creel/internal/policy", "creel/internal/dashboard", "creel/internal/sandbox",
+			"creel/internal/gateway/release"},
 		not: []string{"os", "net/http", "os/exec", "syscall", "golang.org/x/sys/...", "google.golang.org/grpc/...", "k8s.io/...", "github.com/moby/...",
 			"creel/internal/state", "creel/internal/host"},
 		reason: "pure packages decide; others act",
@@ -122,7 +123,7 @@ var rules = []rule{
 	},
 	{
 		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external", "creel/internal/gateway/k3s",
-			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence"},
+			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence", "creel/internal/gateway/upgrade"},
 		not:    []string{"creel/internal/server/...", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
 		reason: "a runtime is given its server; it knows neither that nor who uses it",
 	},
@@ -168,6 +169,7 @@ var homes = []onlyIn{
 	{[]string{"github.com/moby/...", "github.com/containerd/..."}, []string{"creel/internal/host/engine"}, "one package reaches container engines"},
 	{[]string{"creel/internal/supervisor/confine/..."}, []string{"creel/internal/app", "creel/internal/supervisor/...", "creel/internal/sandbox/process"}, "confinement belongs to supervisors and their driver"},
 	{[]string{"github.com/pires/go-proxyproto/..."}, []string{"creel/internal/dashboard/preface"}, "one package knows what stands in front of a connection"},
+	{[]string{"github.com/pelletier/go-toml/..."}, []string{"creel/internal/gateway/openshell"}, "one program of somebody else's is configured in TOML"},
 	{[]string{"filippo.io/age/..."}, []string{"creel/internal/credential"}, "one package encrypts at rest"},
 }
 

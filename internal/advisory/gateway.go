@@ -198,8 +198,8 @@ var gateway = []Advisory{
 		Commands: []string{"creel gateway start"},
 	},
 	{
-		ID: "database-newer", Severity: Error, Layer: "gateway", Blocking: true, Title: "The gateway's database is from a newer creel",
-		Reason:   "A newer creel wrote it, and this one does not know what it means. Nothing was changed.",
+		ID: "database-newer", Severity: Error, Layer: "gateway", Blocking: true, Title: "The gateway's database is of a newer version",
+		Reason:   "A newer version of the gateway wrote it, and this one does not know what it means. Nothing was changed; install the newer version again.",
 		Commands: []string{"creel version"},
 	},
 	{

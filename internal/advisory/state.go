@@ -72,11 +72,6 @@ var state = []Advisory{
 		Commands: []string{"creel status"},
 	},
 	{
-		ID: "gateway-drifted", Severity: Warning, Layer: "gateway", Title: "The gateway runs with other settings or another build",
-		Reason:   "It answers, but would be started differently now. A restart disturbs no sandbox.",
-		Commands: []string{"creel gateway restart"},
-	},
-	{
 		ID: "gateway-differs", Severity: Error, Layer: "gateway", Title: "The gateway is not reached as wanted",
 		Reason:   "The desired state names another port, or TLS where it serves in plaintext, or the other way round. Moving there restarts the gateway; sandboxes go on.",
 		Commands: []string{"creel onboard"},

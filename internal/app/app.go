@@ -43,12 +43,14 @@ import (
 type Options struct {
 	// AfterEntry is called when a journal entry is on disk.
 	AfterEntry func(ladder.Entry)
+	// AfterStep is called after each step of a gateway's upgrade.
+	AfterStep func(name string)
 }
 
 // Main runs one command line on the process's own streams and environment and
 // returns its exit code.
 func Main(ctx context.Context, args []string, o Options) int {
-	g := &graph{getenv: os.Getenv}
+	g := &graph{getenv: os.Getenv, afterStep: o.AfterStep}
 	deps := cli.Deps{
 		Streams: ui.NewStreams(os.Stdin, os.Stdout, os.Stderr, os.Getenv),
 		Getenv:  os.Getenv,
@@ -90,9 +92,10 @@ func Main(ctx context.Context, args []string, o Options) int {
 
 // graph makes the parts when they are needed.
 type graph struct {
-	getenv func(string) string
-	roots  state.Roots
-	found  bool
+	getenv    func(string) string
+	afterStep func(string)
+	roots     state.Roots
+	found     bool
 }
 
 func (g *graph) findRoots() (state.Roots, error) {
@@ -126,7 +129,7 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 	switch doc.Runtime {
 	case desired.OpenShell:
 		return openshell.New(openshell.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: port != 0,
-			Plaintext: doc.Gateway.TLS == desired.Plaintext})
+			Plaintext: doc.Gateway.TLS == desired.Plaintext, AfterStep: g.afterStep})
 	case desired.K3s:
 		return g.k3s(paths, doc)
 	case desired.External:
@@ -136,7 +139,7 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 }
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
-	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit,
+	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit, AfterStep: g.afterStep,
 		Usable: func(ctx context.Context) error { return server.Usable(ctx, paths) }})
 }
 

@@ -17,7 +17,7 @@ import (
 // documents are the roots of everything that is printed as JSON.
 func documents() []any {
 	return []any{VersionDocument{}, ListDocument{}, StatusDocument{}, DashboardDocument{}, GatewayDocument{},
-		SecretsDocument{}, SecretsRepairDocument{}, RepairDocument{}, InferenceDocument{}, ladder.Event{}}
+		SecretsDocument{}, SecretsRepairDocument{}, RepairDocument{}, UpgradeDocument{}, InferenceDocument{}, ladder.Event{}}
 }
 
 // described is what docs/json.md says or what the structs are: by type, the

@@ -21,16 +21,17 @@ func (a *app) gatewayCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "gateway",
 		Short: "Run and judge the gateway",
-		Long: `The gateway is the control plane that owns sandboxes. Starting, stopping or
-restarting it never disturbs a sandbox, unless the sandboxes are in its container
-(runtime k3s).`,
+		Long: `The gateway is the control plane that owns sandboxes. Starting, stopping, restarting
+or upgrading Creel's own never disturbs a sandbox; an openshell-gateway stops the
+containers of its sandboxes when it ends and starts them again, and those of runtime
+k3s are in the gateway's container.`,
 		Example: "  creel gateway status\n  creel gateway restart",
 		GroupID: "gateway",
 		Args:    cobra.NoArgs,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayStatus(),
-		a.gatewayLogs(), a.secretsCommand())
+	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayUpgrade(),
+		a.gatewayStatus(), a.gatewayLogs(), a.secretsCommand())
 	return cmd
 }
 
@@ -92,7 +93,18 @@ changes nothing.`, a.stopGateway)
 
 func (a *app) gatewayRestart() *cobra.Command {
 	return a.lifecycle("restart", "Stop and start the gateway",
-		"Stop and start the gateway. Sandboxes go on meanwhile, but for those of runtime k3s,\nwhich are in the gateway's container.", a.stopGateway, a.startGateway)
+		`Stop and start the gateway. One that works and would be started otherwise now is
+upgraded (creel gateway upgrade): if the new one does not come up the old one is back.
+Sandboxes of Creel's own gateway go on meanwhile.`, a.restartGateway)
+}
+
+func (a *app) restartGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
+	p.Wait("restarting the gateway")
+	if err := gateway.Restart(ctx, r, p.Report()); err != nil {
+		return fmt.Errorf("restart the gateway: %w", err)
+	}
+	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	return nil
 }
 
 func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
@@ -113,7 +125,11 @@ func (a *app) stopGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress
 		p.End(ui.MarkOK, "gateway has ended, and the sandboxes in it with it")
 		return nil
 	}
-	p.End(ui.MarkOK, "gateway has ended; sandboxes go on")
+	said := "gateway has ended"
+	if _, noticed := r.(gateway.Disturber); !noticed {
+		said += "; sandboxes go on"
+	}
+	p.End(ui.MarkOK, said)
 	return nil
 }
 

@@ -46,6 +46,12 @@ func (w *world) tamper(args []string) error {
 			s.Hung = true
 		case "drift":
 			s.Drift = []string{"another build of creel runs"}
+		case "disturbs":
+			s.Disturbs = true
+		case "broken":
+			s.Broken = true
+		case "mended":
+			s.Broken = false
 		case "lose":
 			s.Sandboxes = nil
 		case "corrupt-secret":

@@ -40,6 +40,8 @@ type worldState struct {
 	Running   bool
 	Hung      bool // accepts, never answers
 	Drift     []string
+	Disturbs  bool // its sandboxes notice that it is stopped
+	Broken    bool // the new one does not come up
 	Sandboxes []gateway.Inspection
 	Specs     map[string]sandbox.Spec
 	Provider  string
@@ -280,6 +282,31 @@ func (r worldRuntime) Start(_ context.Context, report gateway.Progress) error {
 			return advisory.New("gateway-start-failed", "the gateway has no bootstrap secrets", nil)
 		}
 		s.Running, s.Hung = true, false
+		return nil
+	})
+}
+
+func (r worldRuntime) PlanUpgrade(context.Context, gateway.UpgradeOptions) (gateway.Upgrade, error) {
+	s := r.w.get()
+	u := gateway.Upgrade{Differs: s.Drift, From: gateway.Program{Version: "1.2.3", BuildID: "abc", Executable: "/old"}, To: gateway.Program{Version: "1.3.0", BuildID: "def", Executable: "/new"}}
+	for _, i := range s.Sandboxes {
+		if s.Disturbs {
+			u.Disturbs = append(u.Disturbs, "sandbox/"+i.Name)
+		}
+	}
+	if !s.Running {
+		return u, advisory.New("gateway-not-running", "the gateway is not running", nil)
+	}
+	return u, nil
+}
+
+func (r worldRuntime) Upgrade(_ context.Context, _ gateway.UpgradeOptions, report gateway.Progress) error {
+	report("upgrading")
+	return r.w.with(func(s *worldState) error {
+		if s.Broken {
+			return errors.Join(advisory.New("gateway-upgrade-failed", "the old one is back", nil), advisory.New("gateway-start-failed", "exited with code 1", nil))
+		}
+		s.Drift = nil
 		return nil
 	})
 }

@@ -184,6 +184,46 @@ func TestGatewayLayer(t *testing.T) {
 	}
 }
 
+// upgrading is a gateway of somebody else's program: its sandboxes notice when it is
+// stopped, and one that works is replaced with a way back.
+type upgrading struct{ *fake }
+
+func (u upgrading) PlanUpgrade(context.Context, gateway.UpgradeOptions) (gateway.Upgrade, error) {
+	return gateway.Upgrade{}, nil
+}
+
+func (u upgrading) Upgrade(context.Context, gateway.UpgradeOptions, gateway.Progress) error {
+	return u.note("upgrade-gateway")
+}
+
+func (u upgrading) Disturbed(context.Context) []string { return []string{"sandbox/claw"} }
+
+func TestGatewayLayerUpgrades(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		o     gateway.Observation
+		calls string
+	}{
+		{"works on another port", gateway.Observation{Verdict: health.OK, Endpoint: gateway.Endpoint{Host: "127.0.0.1", Port: 8080}, Drift: []string{"another port"}}, "upgrade-gateway"},
+		{"broken", gateway.Observation{Verdict: health.Failed, Reason: "gateway-hung"}, "stop-gateway, start-gateway"},
+	} {
+		f := newFake()
+		f.observed = c.o
+		u := upgrading{f}
+		l := NewGateway("creel", u, NewSession(u), OnPort(1))
+		plan := l.Plan(t.Context(), l.Inspect(t.Context()))
+		if ids(plan) != "restart-gateway" || len(plan[0].Disturbs) != 1 || plan[0].Disturbs[0] != "sandbox/claw" || strings.Contains(plan[0].Title, "go on") {
+			t.Fatalf("%s: plan %+v", c.name, plan)
+		}
+		if err := l.Mend(t.Context(), plan[0], func(string) {}); err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(f.calls, ", "); got != c.calls {
+			t.Errorf("%s: calls %q, want %q", c.name, got, c.calls)
+		}
+	}
+}
+
 // A gateway that is started again is dialled again: its old connection is closed.
 func TestGatewayIsDialledAgain(t *testing.T) {
 	f := newFake()

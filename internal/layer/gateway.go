@@ -81,8 +81,10 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 	return withHints(r)
 }
 
-// Plan asks a runtime that knows what mends its gateway. Else it starts a gateway that does not run and restarts one that is broken, unless
-// it is something that only a person can mend, as a file of a newer Creel. Neither disturbs a sandbox: supervisors keep them and reconnect.
+// Plan asks a runtime that knows what mends its gateway. Else it starts a gateway
+// that does not run and restarts one that is broken, unless it is something that only
+// a person can mend, as a file of a newer Creel. Where supervisors keep sandboxes and
+// reconnect, no sandbox is disturbed.
 func (g *gatewayLayer) Plan(ctx context.Context, found health.Result) []Action {
 	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
 		return nil // somebody else runs it
@@ -101,7 +103,12 @@ func (g *gatewayLayer) Plan(ctx context.Context, found health.Result) []Action {
 	case found.Absent || blocked(found):
 		return []Action{{ID: "start-gateway", Title: "start gateway " + g.name}}
 	case found.Verdict == health.Failed:
-		return []Action{{ID: "restart-gateway", Title: fmt.Sprintf("restart gateway %s (%s); sandboxes go on meanwhile", g.name, strings.TrimSuffix(found.Message, "."))}}
+		restart := Action{ID: "restart-gateway", Disturbs: gateway.Disturbed(ctx, g.runtime),
+			Title: fmt.Sprintf("restart gateway %s (%s)", g.name, strings.TrimSuffix(found.Message, "."))}
+		if len(restart.Disturbs) == 0 {
+			restart.Title += "; sandboxes go on meanwhile"
+		}
+		return []Action{restart}
 	}
 	return nil
 }
@@ -113,10 +120,11 @@ func (g *gatewayLayer) Mend(ctx context.Context, do Action, report Progress) err
 		}
 		return m.Mend(ctx, do.ID, gateway.Progress(report))
 	}
+	bring := g.runtime.Start
 	switch do.ID {
 	case "restart-gateway":
-		if err := g.runtime.Stop(ctx, gateway.Progress(report)); err != nil {
-			return err
+		bring = func(ctx context.Context, report gateway.Progress) error {
+			return gateway.Restart(ctx, g.runtime, report)
 		}
 	case "start-gateway":
 	default:
@@ -125,5 +133,5 @@ func (g *gatewayLayer) Mend(ctx context.Context, do Action, report Progress) err
 	if err := g.session.Refresh(true); err != nil {
 		report("closing the old connection: " + err.Error())
 	}
-	return g.runtime.Start(ctx, gateway.Progress(report))
+	return bring(ctx, gateway.Progress(report))
 }

@@ -59,6 +59,13 @@ const (
 	ProcessLogFile    = "openshell.log"     // its standard output and error
 	ProcessDatabase   = "openshell.db"      // its store; Creel never opens it
 	ContainerFile     = "container.json"    // the container that a gateway was last seen ready in
+	ProcessConfigFile = "openshell.toml"    // its configuration, where its version reads one
+	ServedFile        = "served.json"       // which build of the gateway last served from this directory
+	UpgradeFile       = "upgrade.json"      // an upgrade that is under way
+	UpgradeDir        = "upgrade"           // what an upgrade keeps
+	KeptDir           = "kept"              // upgrade/: the old gateway's files
+	RefusedDir        = "refused"           // upgrade/: what a gateway wrote that did not come up
+	OldProgramFile    = "old"               // upgrade/: the old gateway's executable, runtime openshell
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

@@ -1,13 +1,22 @@
 package e2e
 
 import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
+
+	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/host"
 	"creel/test/engineenv"
 	"creel/test/openaitest"
@@ -165,6 +174,61 @@ func BenchmarkK3s(b *testing.B) {
 			h.must(1, "gateway", "status")
 		}
 	})
+}
+
+// How long a client that asks all the time gets no answer while the gateway is
+// upgraded, with a sandbox that connects again, and back: from the last answer of the
+// old one to the first of the new one.
+func BenchmarkUpgradeAway(b *testing.B) {
+	h := newHome(b)
+	h.must(0, bring...)
+	where := decode[gatewayStatus](b, h.must(0, "gateway", "status", "--json"))
+	pair, err := tls.LoadX509KeyPair(h.dir+"/state/gateways/creel/tls/client/tls.crt", h.dir+"/state/gateways/creel/tls/client/tls.key")
+	if err != nil {
+		b.Fatal(err)
+	}
+	authority, err := os.ReadFile(h.dir + "/state/gateways/creel/tls/ca.crt")
+	if err != nil {
+		b.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(authority)
+	credentials := credentials.NewTLS(&tls.Config{Certificates: []tls.Certificate{pair}, RootCAs: roots, ServerName: "localhost"})
+	// answers asks over a connection of its own, as a new client would.
+	answers := func(ctx context.Context) bool {
+		conn, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(where.Endpoint, "https://"), grpc.WithTransportCredentials(credentials))
+		if err != nil {
+			return false
+		}
+		defer func() { _ = conn.Close() }()
+		ctx, cancel := context.WithTimeout(ctx, time.Second)
+		defer cancel()
+		r, err := openshellv1.NewOpenShellClient(conn).Health(ctx, &openshellv1.HealthRequest{})
+		return err == nil && r.GetStatus() == openshellv1.ServiceStatus_SERVICE_STATUS_HEALTHY
+	}
+	var away []float64
+	programs := []string{killer, creel}
+	for n := 0; b.Loop(); n++ {
+		ctx, stop := context.WithCancel(b.Context())
+		gap := make(chan time.Duration)
+		go func() {
+			last, longest := time.Now(), time.Duration(0)
+			for ctx.Err() == nil {
+				if answers(ctx) {
+					longest, last = max(longest, time.Since(last)), time.Now()
+				}
+			}
+			gap <- longest
+		}()
+		if r := h.runProgram(programs[n%2], nil, "gateway", "upgrade"); r.code != 0 {
+			b.Fatalf("exit %d\n%s", r.code, r.stderr)
+		}
+		stop()
+		away = append(away, float64((<-gap).Microseconds())/1000)
+	}
+	slices.Sort(away)
+	b.ReportMetric(away[len(away)/2], "away-ms-median")
+	b.ReportMetric(away[len(away)-1], "away-ms-most")
 }
 
 // end kills a process and returns when it has ended.

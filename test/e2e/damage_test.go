@@ -38,13 +38,15 @@ func standing(t *testing.T) (h *home, dir string) {
 }
 
 // files are the contents of everything that is no log and no lock. Nor are they
-// what SQLite keeps beside a database while it is open.
+// what SQLite keeps beside a database while it is open, or what a gateway program of
+// the tests and its sandbox say of themselves.
 func (h *home) files() map[string]string {
 	h.t.Helper()
 	all := map[string]string{}
 	err := filepath.WalkDir(h.dir, func(path string, d fs.DirEntry, err error) error {
 		name := filepath.Base(path)
-		skip := strings.HasSuffix(name, ".log") || strings.HasSuffix(name, ".lock") || strings.Contains(name, ".db-") || name == "creel"
+		skip := strings.HasSuffix(name, ".log") || strings.HasSuffix(name, ".lock") || strings.Contains(name, ".db-") || name == "creel" ||
+			strings.HasSuffix(name, ".reached") || name == "heart"
 		if err != nil || !d.Type().IsRegular() || skip {
 			return err
 		}

@@ -65,7 +65,7 @@ func testExecutable(t *testing.T) {
 	if r := h.run("status"); r.code != 3 || !strings.Contains(r.stdout, "gateway-drifted") || !strings.Contains(r.stdout, first[:12]) {
 		t.Errorf("status after an upgrade: exit %d, build %s\n%s", r.code, first, r.stdout)
 	}
-	if r := h.run("gateway", "status"); r.code != 3 || !strings.Contains(r.stdout, "another build") || !strings.Contains(r.stdout+r.stderr, "creel gateway restart") {
+	if r := h.run("gateway", "status"); r.code != 3 || !strings.Contains(r.stdout, "another build") || !strings.Contains(r.stdout+r.stderr, "creel gateway upgrade") {
 		t.Errorf("gateway status after an upgrade: exit %d\n%s%s", r.code, r.stdout, r.stderr)
 	}
 	if r := h.run(bring...); r.code != 3 || syscall.Kill(gateway, 0) != nil {

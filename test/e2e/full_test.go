@@ -116,6 +116,7 @@ func TestE2E(t *testing.T) {
 	t.Run("double-onboard", testDoubleOnboard)
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("gateway-health-honest", testHealthHonest)
+	t.Run("openshell-gateway-upgrade", testUpgrade)
 	t.Run("gateway-external", testExternal)
 	t.Run("gateway-k3s", testK3s)
 	t.Run("busy", testBusy)

@@ -19,9 +19,12 @@ import (
 	"time"
 )
 
-// creel is the executable under test; killer is the same program that kills
-// itself after a given journal entry.
+// creel is the executable under test; killer is the same program of a later version
+// that kills itself, or fails, when it is asked to.
 var creel, killer string
+
+// laterVersion is what killer calls itself.
+const laterVersion = "9.9.9"
 
 // fakeGateway is a gateway of OpenShell that misbehaves on demand.
 var fakeGateway string
@@ -59,7 +62,11 @@ func build(m *testing.M) int {
 	creel, killer, fakeGateway = filepath.Join(dir, "creel"), filepath.Join(dir, "killer"), filepath.Join(dir, "fakegateway")
 	fakeOpenClaw = filepath.Join(dir, "openclaw", "openclaw")
 	for target, source := range map[string]string{fakeOpenClaw: "creel/test/openclawtest/fakeopenclaw", creel: "creel/cmd/creel", killer: "creel/test/e2e/killer", fakeGateway: "creel/test/fakegateway"} {
-		cmd := exec.Command("go", "build", "-o", target, source)
+		build := []string{"build", "-o", target}
+		if target == killer {
+			build = append(build, "-ldflags", "-X creel/internal/version.stamp="+laterVersion)
+		}
+		cmd := exec.Command("go", append(build, source)...)
 		if target == fakeGateway { // it also runs where there is no C library
 			cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 		}

@@ -291,6 +291,9 @@ func testExternal(t *testing.T) {
 	}
 	refusals := func(t *testing.T, h *gatewayHome) {
 		t.Helper()
+		if r := h.run("gateway", "upgrade", "--yes"); r.code != 1 || !strings.Contains(r.stderr, "gateway-upgrade-unsupported") {
+			t.Errorf("gateway upgrade: exit %d\n%s", r.code, r.stderr)
+		}
 		for _, verb := range []string{"start", "stop", "restart", "logs"} {
 			if r := h.run("gateway", verb); r.code != 1 || !strings.Contains(r.stderr, "gateway-external") {
 				t.Errorf("gateway %s: exit %d\n%s", verb, r.code, r.stderr)

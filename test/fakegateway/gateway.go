@@ -22,6 +22,7 @@ type gateway struct {
 	openshellv1.UnimplementedOpenShellServer
 	mode    map[string]string
 	reached func(string)
+	kept    *records
 
 	mu        sync.Mutex
 	sandboxes map[string]*openshellv1.Sandbox // by name
@@ -83,11 +84,16 @@ func (g *gateway) CreateSandbox(_ context.Context, r *openshellv1.CreateSandboxR
 	if len(r.GetSpec().GetTemplate().GetDriverConfig().GetFields()) > 0 {
 		return nil, status.Error(codes.InvalidArgument, "driver_config names a driver that this gateway does not have")
 	}
-	g.made++
+	pid := 0
+	if file := g.mode["heart"]; file != "" {
+		pid = survive(file)
+	}
+	g.made = max(g.made, len(g.sandboxes)) + 1
 	s := &openshellv1.Sandbox{Spec: r.GetSpec(), Metadata: &datamodelv1.ObjectMeta{Id: fmt.Sprintf("00000000-0000-4000-8000-%012d", g.made),
 		Name: r.GetName(), Labels: r.GetLabels(), CreatedAtMs: time.Now().UnixMilli()},
 		Status: &openshellv1.SandboxStatus{Phase: openshellv1.SandboxPhase_SANDBOX_PHASE_READY}}
 	g.sandboxes[r.GetName()] = s
+	g.kept.save(s, pid)
 	g.reached("created " + r.GetName())
 	return &openshellv1.SandboxResponse{Sandbox: s}, nil
 }
@@ -115,6 +121,7 @@ func (g *gateway) phase(name string, p openshellv1.SandboxPhase) (*openshellv1.S
 	s, err := g.find(name, "")
 	if err == nil {
 		s.Status.Phase = p
+		g.kept.save(s, 0)
 	}
 	return &openshellv1.SandboxResponse{Sandbox: s}, err
 }
@@ -132,6 +139,7 @@ func (g *gateway) DeleteSandbox(_ context.Context, r *openshellv1.DeleteSandboxR
 	defer g.mu.Unlock()
 	_, err := g.find(r.GetName(), "")
 	delete(g.sandboxes, r.GetName())
+	g.kept.remove(r.GetName())
 	g.reached("deleted " + r.GetName())
 	return &openshellv1.DeleteSandboxResponse{Deleted: err == nil}, nil
 }

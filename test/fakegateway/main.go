@@ -1,14 +1,16 @@
 // Command fakegateway is a gateway of OpenShell as another team would have written
-// it: openshell.v1 over mTLS, plaintext or with a bearer token, its sandboxes in
-// memory. It shares no code with Creel's server. Like the real one it is told
-// everything by OPENSHELL_* variables. How it shall misbehave stands in a file
-// beside the executable (NAME.mode, lines key=value), because its environment is
-// what tests look at; what it did it appends to NAME.reached, so that a test can
-// prove that its sabotage took place.
+// it: openshell.v1 over mTLS, plaintext or with a bearer token, its sandboxes in a
+// database of its own. It shares no code with Creel's server. Like the real one it is
+// told everything by OPENSHELL_* variables and, from 0.0.44 on, a TOML file. How it
+// shall misbehave stands in a file beside the executable (NAME.mode, lines key=value),
+// because its environment is what tests look at, or at the end of the executable
+// itself, after the line "#mode", where it goes with every copy; what it did it
+// appends to NAME.reached, so that a test can prove that its sabotage took place.
 package main
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -17,6 +19,7 @@ import (
 	"crypto/x509/pkix"
 	"errors"
 	"fmt"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -31,6 +34,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 
+	datamodelv1 "creel/api/openshell/datamodel/v1"
 	inferencev1 "creel/api/openshell/inference/v1"
 	openshellv1 "creel/api/openshell/v1"
 )
@@ -41,6 +45,10 @@ func main() {
 		fatal(err)
 	}
 	mode := readMode(exe + ".mode")
+	if len(os.Args) > 1 && os.Args[1] == "--version" {
+		tellVersion(mode)
+		return
+	}
 	f, err := os.OpenFile(exe+".reached", os.O_WRONLY|os.O_APPEND|os.O_CREATE, 0o644)
 	if err != nil {
 		fatal(err)
@@ -49,6 +57,14 @@ func main() {
 	reached("started " + mode["mode"])
 	mounted(mode["await"], reached)
 	early(mode, reached)
+	configure(mode["version"], reached)
+	kept := openRecords(os.Getenv("OPENSHELL_DB_URL"), mode["format"], reached)
+	if mode["mode"] == "fails-after-writing" {
+		kept.save(&openshellv1.Sandbox{Metadata: &datamodelv1.ObjectMeta{Name: "of-the-new-version"}}, 0)
+		reached("wrote and fails")
+		fmt.Fprintln(os.Stderr, "Error: the migration cannot go on")
+		os.Exit(4) // without closing the database: its log is left
+	}
 	l := listener(mode, reached)
 	reached("bound " + mode["mode"])
 	switch mode["mode"] {
@@ -69,7 +85,23 @@ func main() {
 	case "fork-keeps-port":
 		fork(l, reached)
 	}
-	serve(l, mode, reached)
+	serve(l, mode, kept, reached)
+}
+
+// tellVersion answers --version, well or badly (mode file: tells=).
+func tellVersion(mode map[string]string) {
+	switch mode["tells"] {
+	case "nothing":
+	case "noise":
+		fmt.Println("openshell-gateway of the day")
+	case "never":
+		wait()
+	case "glibc":
+		fmt.Fprintln(os.Stderr, "openshell-gateway: /lib/libc.so.6: version `GLIBC_2.39' not found (required by openshell-gateway)")
+		os.Exit(1)
+	default:
+		fmt.Println("openshell-gateway " + mode["version"])
+	}
 }
 
 func fatal(err error) {
@@ -81,7 +113,7 @@ func readMode(path string) map[string]string {
 	mode := map[string]string{"mode": "healthy", "version": "0.0.88"}
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return mode
+		b = built()
 	}
 	for s := bufio.NewScanner(strings.NewReader(string(b))); s.Scan(); {
 		if k, v, ok := strings.Cut(s.Text(), "="); ok {
@@ -113,6 +145,26 @@ func mounted(path string, reached func(string)) {
 			os.Exit(0)
 		}
 	}
+}
+
+// built is what was appended to the executable.
+func built() []byte {
+	f, err := os.Open("/proc/self/exe")
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	fi, err := f.Stat()
+	if err != nil {
+		return nil
+	}
+	const most = 1 << 10
+	tail, err := io.ReadAll(io.NewSectionReader(f, max(0, fi.Size()-most), most))
+	if err != nil {
+		return nil
+	}
+	_, lines, _ := bytes.Cut(tail, []byte("\n#mode\n"))
+	return lines
 }
 
 // early is what goes wrong before anything is bound.
@@ -208,7 +260,7 @@ func fork(l net.Listener, reached func(string)) {
 	os.Exit(6)
 }
 
-func serve(l net.Listener, mode map[string]string, reached func(string)) {
+func serve(l net.Listener, mode map[string]string, kept *records, reached func(string)) {
 	var options []grpc.ServerOption
 	switch {
 	case mode["root"] != "": // TLS is the front's
@@ -217,7 +269,7 @@ func serve(l net.Listener, mode map[string]string, reached func(string)) {
 	case os.Getenv("OPENSHELL_TLS_CERT") != "":
 		options = append(options, grpc.Creds(credentials.NewTLS(ours())))
 	}
-	g := &gateway{mode: mode, reached: reached, sandboxes: map[string]*openshellv1.Sandbox{}}
+	g := &gateway{mode: mode, reached: reached, kept: kept, sandboxes: kept.all()}
 	options = append(options, grpc.ChainUnaryInterceptor(g.authenticate))
 	s := grpc.NewServer(options...)
 	openshellv1.RegisterOpenShellServer(s, g)

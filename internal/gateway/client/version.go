@@ -2,33 +2,27 @@ package client
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	"creel/internal/advisory"
-)
-
-// The sandbox API that this package speaks is that of the versions after 0.0.36
-// and before 0.1.
-const (
-	lastClusterPatch = 36
-	nextMinor        = 1
+	"creel/internal/credential"
+	"creel/internal/gateway/release"
 )
 
 // CheckVersion reports a gateway whose sandbox API is another one than this
-// package speaks, with words that say what is supported. It judges the version
-// that Health tells; the gateway itself may be as healthy as any.
+// package speaks, that of OpenShell after 0.0.36 and before 0.1, with words that say
+// what is supported. It judges the version that Health tells; the gateway itself may
+// be as healthy as any.
 func CheckVersion(version string) error {
-	major, minor, patch, ok := parseVersion(version)
-	said := fmt.Sprintf("the gateway is version %.40s", version)
+	r, ok := release.Parse(version)
+	said := "the gateway is version " + r.String()
 	switch {
 	case version == "":
 		said = "the gateway does not tell its version"
 	case !ok:
-		said = fmt.Sprintf("the gateway's version %q cannot be read", version[:min(40, len(version))])
-	case major > 0 || minor >= nextMinor:
+		said = fmt.Sprintf("the gateway's version %q cannot be read", credential.Redact(version[:min(40, len(version))]))
+	case r.AtLeast(0, 1, 0):
 		said += ", whose sandboxes are made in another way than up to 0.0.x"
-	case patch <= lastClusterPatch:
+	case !r.AtLeast(0, 0, 37):
 		said += ", from the time when a gateway was a cluster in a container; it can be judged and repaired, and its sandboxes not be used"
 	default:
 		return nil
@@ -39,27 +33,6 @@ func CheckVersion(version string) error {
 // ClusterEra reports a version of the time when a gateway was a cluster in a
 // container.
 func ClusterEra(version string) bool {
-	major, minor, patch, ok := parseVersion(version)
-	return ok && major == 0 && minor == 0 && patch <= lastClusterPatch
-}
-
-// parseVersion reads 1.2.3 with an optional v before and anything after - or +.
-func parseVersion(s string) (major, minor, patch int, ok bool) {
-	s = strings.TrimPrefix(strings.TrimSpace(s), "v")
-	if i := strings.IndexAny(s, "-+ "); i >= 0 {
-		s = s[:i]
-	}
-	parts := strings.Split(s, ".")
-	if len(parts) < 2 || len(parts) > 3 {
-		return 0, 0, 0, false
-	}
-	numbers := [3]int{}
-	for i, p := range parts {
-		n, err := strconv.ParseUint(p, 10, 16)
-		if err != nil {
-			return 0, 0, 0, false
-		}
-		numbers[i] = int(n)
-	}
-	return numbers[0], numbers[1], numbers[2], true
+	r, ok := release.Parse(version)
+	return ok && !r.AtLeast(0, 0, 37)
 }

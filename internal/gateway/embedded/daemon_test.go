@@ -26,6 +26,7 @@ import (
 	"creel/internal/bundle/dirstore"
 	"creel/internal/host"
 	"creel/internal/state"
+	"creel/internal/version"
 )
 
 // The runtime launches the running executable as "gateway serve --gateway NAME".
@@ -46,7 +47,11 @@ func daemonMain(name string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
 	}
-	b, err := os.ReadFile(filepath.Join(os.Getenv("CREEL_HOME"), modeFile))
+	// What one build shall do goes before what all shall.
+	b, err := os.ReadFile(filepath.Join(os.Getenv("CREEL_HOME"), modeFile+"-"+version.BuildID()))
+	if err != nil {
+		b, err = os.ReadFile(filepath.Join(os.Getenv("CREEL_HOME"), modeFile))
+	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 2
@@ -125,6 +130,11 @@ func fakeServer(mode string) func(context.Context, ServerInput, func(Ready)) err
 			panic("the gateway of this test panics")
 		case "gives-up":
 			return advisory.New("disk-full", "open the database", syscall.ENOSPC)
+		case "writes-and-gives-up":
+			if err := os.WriteFile(in.Gateway.Database(), []byte("of a later version"), 0o600); err != nil {
+				return err
+			}
+			return errors.New("the migration failed half way")
 		case "late":
 			select {
 			case <-time.After(300 * time.Millisecond):

@@ -38,6 +38,8 @@ type Config struct {
 	// advisory; an error without one says that it could not be found out. It is
 	// asked while no daemon runs, and writes nothing. nil asks nothing.
 	Usable func(context.Context) error
+	// AfterStep is called after each step of an upgrade; nil is fine.
+	AfterStep func(name string)
 }
 
 // Runtime implements gateway.Runtime.
@@ -54,7 +56,7 @@ func New(cfg Config) *Runtime {
 }
 
 // Name is "embedded".
-func (r *Runtime) Name() string { return "embedded" }
+func (r *Runtime) Name() string { return runtimeName }
 
 // Secrets is the directory store of this gateway.
 func (r *Runtime) Secrets() bundle.Target { return dirstore.New(r.cfg.Gateway).Target() }

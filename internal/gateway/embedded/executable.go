@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -69,7 +68,7 @@ func installCopy(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if err := fill(tmp.File, src, want.Size()); err != nil {
+	if err := state.Fill(tmp.File, src); err != nil {
 		tmp.Discard()
 		return err
 	}
@@ -78,26 +77,8 @@ func installCopy(from, to string) error {
 	return tmp.Commit()
 }
 
-// fill copies src into a new file and checks that all of it arrived.
-func fill(to, src *os.File, size int64) error {
-	if err := reflink(to, src); err != nil {
-		// io.Copy between files is copy_file_range where the kernel has it.
-		if _, err := io.Copy(to, src); err != nil {
-			return err
-		}
-	}
-	have, err := to.Stat()
-	if err != nil {
-		return err
-	}
-	if have.Size() != size {
-		return fmt.Errorf("%d of %d bytes arrived", have.Size(), size)
-	}
-	return nil
-}
-
-// Prune removes copies that no process runs from, no sandbox names and nobody
-// made recently. keep is the path of a copy that stays in any case.
+// Prune removes copies that no process runs from, no sandbox, gateway or upgrade
+// names and nobody made recently. keep is the path of a copy that stays in any case.
 func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	entries, err := os.ReadDir(roots.Versions())
 	if err != nil {
@@ -135,31 +116,40 @@ func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	return removed, nil
 }
 
-// namedExecutables reads which copies sandboxes were started with: a confined
-// process hides its executable from /proc, and a supervisor starts its agent
-// again from the same copy. A record that cannot be read stops the pruning.
+// namedExecutables reads which copies sandboxes were started with (a confined
+// process hides its executable from /proc, and a supervisor starts its agent again
+// from the same copy), and which a gateway may have to go back to. A record that
+// cannot be read stops the pruning.
 func namedExecutables(roots state.Roots) ([]string, error) {
-	gateways := filepath.Join(roots.State, state.GatewaysDir)
-	files, err := filepath.Glob(filepath.Join(globQuote(gateways), "*", state.SandboxesDir, "*", state.LaunchFile))
-	if err != nil {
-		return nil, err
-	}
+	gateways := globQuote(filepath.Join(roots.State, state.GatewaysDir))
 	var named []string
-	for _, f := range files {
-		b, err := os.ReadFile(f)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
-		}
-		var launch struct {
-			Executable string `json:"executable"`
-		}
-		if err == nil {
-			err = json.Unmarshal(b, &launch)
-		}
+	for _, pattern := range []string{filepath.Join("*", state.SandboxesDir, "*", state.LaunchFile), filepath.Join("*", state.UpgradeFile), filepath.Join("*", state.ServedFile)} {
+		files, err := filepath.Glob(filepath.Join(gateways, pattern))
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", f, err)
+			return nil, err
 		}
-		named = append(named, launch.Executable)
+		for _, f := range files {
+			b, err := os.ReadFile(f)
+			if errors.Is(err, os.ErrNotExist) {
+				continue
+			}
+			type program struct {
+				Executable string `json:"executable"`
+			}
+			var record struct {
+				program
+				From   program `json:"from"`
+				To     program `json:"to"`
+				Served program `json:"served"`
+			}
+			if err == nil {
+				err = json.Unmarshal(b, &record)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("read %s: %w", f, err)
+			}
+			named = append(named, record.Executable, record.From.Executable, record.To.Executable, record.Served.Executable)
+		}
 	}
 	return named, nil
 }

@@ -36,26 +36,49 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	}
 	c.Conclude()
 	o.Verdict, o.Reason, o.Message, o.Evidence = c.Verdict, c.Reason, c.Message, c.Evidence
-	if problem := r.unusable(ctx, absent); problem != nil {
+	record, _, recordErr := r.records()
+	problem := r.unusable(ctx, absent)
+	switch {
+	case problem != nil:
 		o.Reason, o.Message, o.Hints = problem.ID, o.Message+", and none can start: "+problem.Error(), problem.Commands()
-	} else if o.Verdict == health.OK {
-		o.Message = fmt.Sprintf("gateway %s answers at %s:%d (pid %d)", r.cfg.Gateway.Name, o.Endpoint.Host, o.Endpoint.Port, m.PID)
-		if o.Drift = r.drift(o); len(o.Drift) > 0 {
-			a, _ := advisory.Lookup("gateway-drifted")
+		return o
+	case absent && record != nil:
+		o.Message += fmt.Sprintf("; an upgrade from %s to %s was interrupted, which the next start finishes", record.From, record.To)
+	}
+	if o.Verdict != health.OK {
+		if a, ok := advisory.Lookup(o.Reason); ok {
 			o.Hints = a.Commands
 		}
-	} else if a, ok := advisory.Lookup(o.Reason); ok {
-		o.Hints = a.Commands
+		return o
+	}
+	o.Message = fmt.Sprintf("gateway %s answers at %s:%d (pid %d)", r.cfg.Gateway.Name, o.Endpoint.Host, o.Endpoint.Port, m.PID)
+	if p, ok := advisory.Of(recordErr); ok {
+		o.Caveats = append(o.Caveats, health.Caveat{Advisory: p.ID, Message: p.Error()})
+		o.Hints = p.Commands()
+	} else if record != nil {
+		o.Caveats = append(o.Caveats, health.Caveat{Advisory: "gateway-upgrade-unfinished",
+			Message: fmt.Sprintf("an upgrade from %s to %s was interrupted; the gateway is healthy", record.From, record.To)})
+		o.Hints = []string{"creel gateway start"}
+	}
+	if o.Drift = r.drift(o); len(o.Drift) > 0 {
+		a, _ := advisory.Lookup("gateway-drifted")
+		o.Hints = append(o.Hints, a.Commands...)
 	}
 	return o
 }
 
 // unusable is what keeps a daemon from starting, when none runs and that is known.
+// After an upgrade that was interrupted the database may be of either side, which the
+// next start settles.
 func (r *Runtime) unusable(ctx context.Context, absent bool) *advisory.Problem {
-	if !absent || r.cfg.Usable == nil {
+	if !absent {
 		return nil
 	}
-	problem, _ := advisory.Of(r.cfg.Usable(ctx))
+	record, _, err := r.records()
+	if err == nil && record == nil && r.cfg.Usable != nil {
+		err = r.cfg.Usable(ctx)
+	}
+	problem, _ := advisory.Of(err)
 	return problem
 }
 

@@ -2,14 +2,9 @@
 
 package embedded
 
-import (
-	"errors"
-	"os"
-)
+import "os"
 
-// Creel's daemon runs on Linux only; these stand-ins let the command line build
+// Creel's daemon runs on Linux only; this stand-in lets the command line build
 // elsewhere.
-
-func reflink(*os.File, *os.File) error { return errors.ErrUnsupported }
 
 func followStandardStreams(bool) func(*os.File) error { return nil }

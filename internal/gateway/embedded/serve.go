@@ -21,6 +21,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/gateway/upgrade"
 	"creel/internal/host"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -106,6 +107,10 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
+	// Nothing starts from files that an upgrade left half put back.
+	if err := upgrades(g, nil).Settle(); err != nil {
+		return err
+	}
 	// What writers that were killed left; it is in nobody's way.
 	swept := state.SweepGateway(g)
 	// A marker that is here now is of a daemon that was killed.
@@ -244,6 +249,11 @@ func (p *presence) enter(r Ready) {
 	start, err := host.ProcessStartTime(os.Getpid())
 	if err == nil {
 		err = writeEndpoint(p.gateway, e)
+	}
+	if err == nil {
+		// Before anybody can know of it: a later start of another build then knows whose
+		// the database is.
+		err = upgrade.WriteServed(p.gateway, runtimeName, sideOf(p.gateway.Roots, p.in.Version, p.in.BuildID, settings{Port: r.Port}))
 	}
 	if err == nil {
 		err = writeMarker(p.gateway, marker{Version: markerVersion, Gateway: p.gateway.Name, InstanceID: r.InstanceID, PID: os.Getpid(),

@@ -43,7 +43,7 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 			return err
 		case o.Verdict == health.OK:
 			report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, o.Identity.PID))
-			return nil
+			return r.finish()
 		case !o.Absent:
 			// Somebody holds the lock and does not answer as it should. To start
 			// another beside it is impossible, to end it is not asked for here.
@@ -58,7 +58,7 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 			}
 			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), hints...)
 		}
-		err = r.launch(ctx, report)
+		err = r.bring(ctx, report)
 		if p, ok := advisory.Of(err); ok && p.ID == alreadyRunning {
 			continue // another start was faster: see what came of it
 		}
@@ -114,28 +114,19 @@ type lineRead struct {
 	err    error
 }
 
-func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
+// launch starts the daemon of an executable, which nothing may replace or remove
+// while it runs.
+func (r *Runtime) launch(ctx context.Context, report gateway.Progress, executable string, with settings) error {
 	g := r.cfg.Gateway
-	if err := host.CheckSocketPath(g.Socket()); err != nil {
-		return err
-	}
-	if err := host.CheckWritable(g.Dir()); err != nil {
-		return err
-	}
-	if problem := r.unusable(ctx, true); problem != nil {
-		return problem // the daemon would say the same, after it was made
-	}
-	self, err := Self(g.Roots)
-	if err != nil {
-		return err
-	}
+	ctx, cancel := budget.Context(ctx, budget.GatewayStart, "start gateway "+g.Name)
+	defer cancel()
 	report("starting gateway " + g.Name)
-	c, err := r.spawn(self)
+	c, err := r.spawn(executable, with)
 	if errors.Is(err, syscall.ENOEXEC) {
 		return advisory.New("gateway-executable-broken", "gateway failed to start", err)
 	}
 	if err != nil {
-		return host.Explain(fmt.Errorf("start %s: %w", self, err), self)
+		return host.Explain(fmt.Errorf("start %s: %w", executable, err), executable)
 	}
 	report(fmt.Sprintf("waiting for the gateway (pid %d)", c.PID()))
 
@@ -166,7 +157,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
 			report(o.Message)
 			// A failure to tidy up is no failure to start; it is tried next time.
-			_, _ = Prune(g.Roots, self)
+			_, _ = Prune(g.Roots, executable)
 			return nil
 		}
 		switch err := pause(ctx, c.Exited()); {
@@ -180,7 +171,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 
 // spawn starts the daemon in a session of its own with nothing of ours but the
 // log and two pipes.
-func (r *Runtime) spawn(self string) (_ *child, err error) {
+func (r *Runtime) spawn(executable string, with settings) (_ *child, err error) {
 	g := r.cfg.Gateway
 	if err := state.MkdirAll(g.Dir()); err != nil {
 		return nil, err
@@ -198,7 +189,7 @@ func (r *Runtime) spawn(self string) (_ *child, err error) {
 	defer upWrite.Close()
 
 	c := &child{answered: make(chan lineRead, 1), nonce: rand.Text()}
-	cmd := exec.Command(self, "gateway", "serve", "--gateway", g.Name)
+	cmd := exec.Command(executable, "gateway", "serve", "--gateway", g.Name)
 	cmd.Env = append(scrubbed(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
 	cmd.ExtraFiles = []*os.File{downRead, upWrite}
 	if c.Child, err = launch.Start(cmd, g.Log()); err != nil {
@@ -221,7 +212,7 @@ func (r *Runtime) spawn(self string) (_ *child, err error) {
 	}()
 	// A line is smaller than a pipe: this cannot block. A child that has ended
 	// already is reported by its end.
-	_ = writeLine(downWrite, hello{Nonce: c.nonce, Port: r.cfg.Port, PortExplicit: r.cfg.PortExplicit})
+	_ = writeLine(downWrite, hello{Nonce: c.nonce, Port: with.Port, PortExplicit: with.PortExplicit})
 	return c, nil
 }
 

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/release"
 	"creel/internal/state"
 )
 
@@ -80,9 +81,10 @@ func (r *Runtime) databaseURL() string {
 	return "sqlite:" + r.cfg.Gateway.File(state.ProcessDatabase) + "?mode=rwc"
 }
 
-// environment is everything that the gateway's process gets, sorted. The names are
-// those of OpenShell 0.0.37 to 0.0.116.
-func (r *Runtime) environment(binary string, port int) []string {
+// environment is everything that the gateway's process gets. The names are those of
+// OpenShell 0.0.37 to 0.0.116, and what its other versions want; a name that a version
+// does not know does no harm.
+func (r *Runtime) environment(binary string, port int, v release.Release) map[string]string {
 	g := r.cfg.Gateway
 	env := map[string]string{}
 	for _, name := range inherited {
@@ -103,14 +105,30 @@ func (r *Runtime) environment(binary string, port int) []string {
 		env["OPENSHELL_TLS_CERT"] = filepath.Join(tls, state.ServerDir, state.TLSCertFile)
 		env["OPENSHELL_TLS_KEY"] = filepath.Join(tls, state.ServerDir, state.TLSKeyFile)
 		env["OPENSHELL_TLS_CLIENT_CA"] = filepath.Join(tls, state.CACertFile)
+		if schemaOf(v) > 0 { // whom a client certificate names is a user
+			env["OPENSHELL_ENABLE_MTLS_AUTH"] = "true"
+		}
 	}
-	env["OPENSHELL_DRIVERS"] = driver
+	if schemaOf(v) > 0 {
+		// Also so that a file of the user's own is not read in its place.
+		env["OPENSHELL_GATEWAY_CONFIG"] = g.File(state.ProcessConfigFile)
+	}
+	if schemaOf(v) > 1 {
+		env["OPENSHELL_COMPUTE_DRIVER"] = driverName
+	} else {
+		env["OPENSHELL_DRIVERS"] = driverName
+	}
 	env["OPENSHELL_BIND_ADDRESS"] = bind
 	env["OPENSHELL_SERVER_PORT"] = strconv.Itoa(port)
 	env["OPENSHELL_DB_URL"] = r.databaseURL()
 	env["OPENSHELL_GRPC_ENDPOINT"] = scheme + bind + ":" + strconv.Itoa(port)
 	// Two gateways of one machine share no network.
 	env["OPENSHELL_DOCKER_NETWORK_NAME"] = "openshell-" + g.Name
+	return env
+}
+
+// listed is an environment as a process gets it, sorted.
+func listed(env map[string]string) []string {
 	all := make([]string, 0, len(env))
 	for name, v := range env {
 		all = append(all, name+"="+v)
@@ -119,17 +137,20 @@ func (r *Runtime) environment(binary string, port int) []string {
 	return all
 }
 
-// driver is how the gateway runs sandboxes.
-const driver = "docker"
+// driverName is how the gateway runs sandboxes.
+const driverName = "docker"
 
 // hash is the digest of what the gateway behaves by. A changed PATH or language is
 // no reason to restart it.
-func hash(environment []string) string {
+func hash(environment []string, config string) string {
 	h := sha256.New()
 	for _, e := range environment {
 		if strings.HasPrefix(e, "OPENSHELL_") || strings.HasPrefix(e, "DOCKER_") {
 			fmt.Fprintf(h, "%s\x00", e)
 		}
+	}
+	if config != "" {
+		fmt.Fprintf(h, "%s\x00", config)
 	}
 	return hex.EncodeToString(h.Sum(nil))
 }

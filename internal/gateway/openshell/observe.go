@@ -68,6 +68,14 @@ func (r *Runtime) observe(ctx context.Context) (gateway.Observation, marker) {
 	}
 	c.Conclude()
 	o.Verdict, o.Reason, o.Message, o.Evidence = c.Verdict, c.Reason, c.Message, c.Evidence
+	if record, _, err := r.records(); o.Absent {
+		if p, ok := advisory.Of(err); ok {
+			o.Reason, o.Message, o.Hints = p.ID, o.Message+", and none can start: "+p.Error(), p.Commands()
+			return o, m
+		} else if record != nil {
+			o.Message += fmt.Sprintf("; an upgrade from %s to %s was interrupted, which the next start finishes", record.From, record.To)
+		}
+	}
 	if o.Verdict != health.OK {
 		if a, ok := advisory.Lookup(o.Reason); ok {
 			o.Hints = a.Commands
@@ -76,6 +84,7 @@ func (r *Runtime) observe(ctx context.Context) (gateway.Observation, marker) {
 	}
 	o.Message = fmt.Sprintf("gateway %s answers at %s (pid %d, OpenShell %s)", r.cfg.Gateway.Name, o.Endpoint.URL(), m.PID, o.Identity.Version)
 	o.Drift = r.drift(m)
+	o.Caveats = append(o.Caveats, r.unfinished()...)
 	if m.Plaintext {
 		o.Caveats = append(o.Caveats, health.Caveat{Advisory: "gateway-plaintext",
 			Message: "the gateway serves in plaintext: every process of this machine may command it"})
@@ -173,9 +182,9 @@ func (r *Runtime) candidate() (marker, bool) {
 		return marker{}, false
 	}
 	slices.Sort(environment)
-	return marker{Version: markerVersion, Gateway: r.cfg.Gateway.Name, PID: u.PID, ProcessStart: p.Start, Driver: driver, Port: port,
+	return marker{Version: markerVersion, Gateway: r.cfg.Gateway.Name, PID: u.PID, ProcessStart: p.Start, Driver: driverName, Port: port,
 		Plaintext:       !slices.ContainsFunc(environment, func(e string) bool { return strings.HasPrefix(e, "OPENSHELL_TLS_CERT=") }),
-		EnvironmentHash: hash(environment), Binary: strings.TrimSuffix(binary, deleted)}, true
+		EnvironmentHash: hash(environment, r.configOf(environment)), Binary: strings.TrimSuffix(binary, deleted)}, true
 }
 
 // processEnvironment is what a process was started with; only its own user may read it.
@@ -220,13 +229,15 @@ func (r *Runtime) identify(m marker, version string) (gateway.Identity, evidence
 // replaced.
 const deleted = " (deleted)"
 
-// drift compares what runs with what would be started now.
+// drift compares what runs with what would be started now. The program is not asked
+// for its version: what it told when it was launched holds while it is the same file.
 func (r *Runtime) drift(m marker) []string {
 	var d []string
 	binary, err := Find(r.cfg.Getenv)
 	exe, exeErr := os.Readlink("/proc/" + strconv.Itoa(m.PID) + "/exe")
+	replaced := exeErr == nil && strings.HasSuffix(exe, deleted)
 	switch {
-	case exeErr == nil && strings.HasSuffix(exe, deleted):
+	case replaced:
 		d = append(d, "its executable was replaced or removed on disk")
 	case err == nil && binary != m.Binary:
 		d = append(d, fmt.Sprintf("it runs %s, %s would be started", m.Binary, binary))
@@ -234,7 +245,14 @@ func (r *Runtime) drift(m marker) []string {
 	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != m.Port {
 		return append(d, fmt.Sprintf("it listens on port %d, wanted is %d", m.Port, r.cfg.Port))
 	}
-	if err == nil && hash(r.environment(binary, m.Port)) != m.EnvironmentHash {
+	if err != nil || len(d) > 0 {
+		return d // what another program is told is another thing
+	}
+	told := ""
+	if known := r.served(); known != nil {
+		told = known.Told
+	}
+	if want, err := r.settings(binary, m.Port, told); err == nil && hash(want.Environment, want.Config) != m.EnvironmentHash {
 		d = append(d, "it was started with other settings than the ones wanted now")
 	}
 	return d

@@ -38,6 +38,8 @@ type Config struct {
 	PortExplicit bool
 	// Plaintext: without TLS, because somebody asked for that.
 	Plaintext bool
+	// AfterStep is called after each step of an upgrade; nil is fine.
+	AfterStep func(name string)
 }
 
 // Runtime implements gateway.Runtime.
@@ -54,7 +56,7 @@ func New(cfg Config) *Runtime {
 }
 
 // Name is "openshell".
-func (r *Runtime) Name() string { return "openshell" }
+func (r *Runtime) Name() string { return runtimeName }
 
 // Secrets is the directory store of this gateway.
 func (r *Runtime) Secrets() bundle.Target { return dirstore.New(r.cfg.Gateway).Target() }

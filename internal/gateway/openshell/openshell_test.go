@@ -13,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/release"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -77,7 +78,7 @@ func TestEnvironment(t *testing.T) {
 	env := map[string]string{"PATH": "/bin", "HOME": "/h", "OPENAI_API_KEY": "sk", "NVIDIA_API_KEY": "nvapi", "LD_PRELOAD": "x",
 		"DOCKER_HOST": "unix:///d", "OPENSHELL_TLS_CERT": "/evil", "OPENSHELL_DB_URL": "sqlite:/evil", "CREEL_PROVIDER_KEY": "sk"}
 	r := home(t, env)
-	got := r.environment("/nowhere/gw", 8081)
+	got := listed(r.environment("/nowhere/gw", 8081, release.Release{}))
 	for _, want := range []string{"PATH=/bin", "HOME=/h", "DOCKER_HOST=unix:///d", "OPENSHELL_DRIVERS=docker", "OPENSHELL_BIND_ADDRESS=127.0.0.1",
 		"OPENSHELL_SERVER_PORT=8081", "OPENSHELL_GRPC_ENDPOINT=https://127.0.0.1:8081", "OPENSHELL_DOCKER_NETWORK_NAME=openshell-creel",
 		"OPENSHELL_DB_URL=" + r.databaseURL(), "OPENSHELL_TLS_CERT=" + r.cfg.Gateway.File("tls") + "/server/tls.crt",
@@ -90,25 +91,25 @@ func TestEnvironment(t *testing.T) {
 		t.Errorf("too much of the user's: %q", got)
 	}
 	r.cfg.Plaintext = true
-	plain := r.environment("/nowhere/gw", 8081)
+	plain := listed(r.environment("/nowhere/gw", 8081, release.Release{}))
 	if text := strings.Join(plain, "\n"); strings.Contains(text, "OPENSHELL_TLS_") || !strings.Contains(text, "OPENSHELL_GRPC_ENDPOINT=http://") {
 		t.Errorf("plaintext: %q", plain)
 	}
 	// What the gateway behaves by is in the hash, the rest is not.
-	if hash(got) == hash(plain) {
-		t.Error("plaintext is no drift")
+	if hash(got, "") == hash(plain, "") || hash(got, "") == hash(got, "a file") {
+		t.Error("plaintext, or another configuration, is no drift")
 	}
-	was := hash(got)
+	was := hash(got, "")
 	env["PATH"] = "/other"
-	if hash(r.environmentWithTLS()) != was {
+	if hash(r.environmentWithTLS(), "") != was {
 		t.Error("another PATH is drift")
 	}
 	env["DOCKER_HOST"] = "unix:///other"
-	if hash(r.environmentWithTLS()) == was {
+	if hash(r.environmentWithTLS(), "") == was {
 		t.Error("another Docker is no drift")
 	}
 	supervisor := executable(t, t.TempDir(), "openshell-sandbox")
-	if !slices.Contains(r.environment(filepath.Join(filepath.Dir(supervisor), program), 1), "OPENSHELL_DOCKER_SUPERVISOR_BIN="+supervisor) {
+	if !slices.Contains(listed(r.environment(filepath.Join(filepath.Dir(supervisor), program), 1, release.Release{})), "OPENSHELL_DOCKER_SUPERVISOR_BIN="+supervisor) {
 		t.Error("the supervisor beside the gateway is not used")
 	}
 }
@@ -116,7 +117,7 @@ func TestEnvironment(t *testing.T) {
 func (r *Runtime) environmentWithTLS() []string {
 	with := New(r.cfg)
 	with.cfg.Plaintext = false
-	return with.environment("/nowhere/gw", 8081)
+	return listed(with.environment("/nowhere/gw", 8081, release.Release{}))
 }
 
 func write(t *testing.T, path, content string) {

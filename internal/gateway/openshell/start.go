@@ -11,9 +11,9 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
-	"creel/internal/bundle"
 	"creel/internal/gateway"
 	"creel/internal/gateway/launch"
+	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -23,10 +23,10 @@ import (
 const askAgain = 25 * time.Millisecond
 
 // Start reuses the gateway that runs if the chain holds and nothing has drifted,
-// adopts one whose marker was lost, and else stops what it can identify and
-// launches a new one. It returns when the whole chain holds, the process has ended
-// or the gateway-start budget is used up. A gateway that did not come up is not
-// left behind.
+// adopts one whose marker was lost, replaces one that has drifted (as Upgrade does),
+// and else stops what it can identify and launches a new one. It returns when the
+// whole chain holds, the process has ended or the gateway-start budget is used up. A
+// gateway that did not come up is not left behind.
 func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 	if report == nil {
 		report = func(string) {}
@@ -35,22 +35,20 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 	if err := host.CheckWritable(g.Dir()); err != nil {
 		return err
 	}
-	binary, err := Find(r.cfg.Getenv)
-	if err != nil {
+	if _, err := Find(r.cfg.Getenv); err != nil {
 		return err
 	}
-	ctx, cancel := budget.Context(ctx, budget.GatewayStart, "start gateway "+g.Name)
-	defer cancel()
 	o, m := r.observe(ctx)
 	switch {
 	case o.Verdict == health.OK && len(o.Drift) == 0:
 		report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, m.PID))
-		return r.remember(m, o)
+		return errors.Join(r.remember(m, o), r.finish())
 	case o.Verdict == health.Unknown:
 		// Nothing is ended or replaced on a question that could not be asked.
 		return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message))
 	case o.Verdict == health.OK:
-		report("restarting: " + strings.Join(o.Drift, "; "))
+		report("replacing: " + strings.Join(o.Drift, "; "))
+		return r.replace(ctx, o, m, gateway.UpgradeOptions{}, report)
 	case !o.Absent:
 		report("restarting: " + o.Message)
 	}
@@ -61,20 +59,8 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 		if err := r.Stop(ctx, report); err != nil {
 			return err
 		}
-	} else if err := removeMarker(g); err != nil {
-		return host.Explain(err, g.Dir())
 	}
-	if !r.cfg.Plaintext {
-		// The gateway waits for its secrets; on a good set this only looks.
-		if _, err := bundle.Repair(ctx, r.Secrets(), time.Now(), bundle.RepairOptions{}); err != nil {
-			return err
-		}
-	}
-	port, err := r.choosePort(ctx)
-	if err != nil {
-		return err
-	}
-	return r.launch(ctx, report, binary, port)
+	return r.bring(ctx, gateway.UpgradeOptions{}, report)
 }
 
 // remember writes the marker of a gateway that was adopted or told its version.
@@ -84,6 +70,24 @@ func (r *Runtime) remember(m marker, o gateway.Observation) error {
 	}
 	m.OpenShell = o.Identity.Version
 	return host.Explain(writeMarker(r.cfg.Gateway, m), r.cfg.Gateway.Dir())
+}
+
+// proven records a gateway that was launched and is healthy, so that it can be
+// launched again and nothing older gets its database.
+func (r *Runtime) proven(m marker, o gateway.Observation, with settings) error {
+	err := r.remember(m, o)
+	if err == nil {
+		// What was launched may be a copy of the file that was asked for its version.
+		with.Program, err = identify(m.Binary)
+	}
+	var s upgrade.Side
+	if err == nil {
+		s, err = with.side(o.Identity.Version, m.Binary)
+	}
+	if err == nil {
+		err = upgrade.WriteServed(r.cfg.Gateway, runtimeName, s)
+	}
+	return host.Explain(err, r.cfg.Gateway.Dir())
 }
 
 // ports is how many are tried when none was asked for.
@@ -119,16 +123,24 @@ func by(port int) string {
 	return ""
 }
 
-func (r *Runtime) launch(ctx context.Context, report gateway.Progress, binary string, port int) error {
-	g := r.cfg.Gateway
+// launch starts the gateway of a side.
+func (r *Runtime) launch(ctx context.Context, report gateway.Progress, s upgrade.Side, with settings) error {
+	g, binary := r.cfg.Gateway, s.Executable
+	ctx, cancel := budget.Context(ctx, budget.GatewayStart, "start gateway "+g.Name)
+	defer cancel()
 	if err := state.MkdirAll(g.Dir()); err != nil {
 		return host.Explain(err, g.Dir())
 	}
+	if with.Config != "" {
+		path := g.File(state.ProcessConfigFile)
+		if err := state.WriteFile(path, []byte(with.Config), state.FileMode); err != nil {
+			return host.Explain(fmt.Errorf("write the gateway's configuration: %w", err), path)
+		}
+	}
 	launch.RotateLog(r.log()) // what cannot be rotated is appended to
 	report("starting " + binary)
-	environment := r.environment(binary, port)
 	cmd := exec.Command(binary)
-	cmd.Env = environment
+	cmd.Env = with.Environment
 	c, err := launch.Start(cmd, r.log())
 	switch {
 	case errors.Is(err, syscall.ENOEXEC):
@@ -136,10 +148,10 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, binary st
 	case err != nil:
 		return host.Explain(fmt.Errorf("start %s: %w", binary, err), binary)
 	}
-	c.Port = port
+	c.Port = with.Port
 	m := marker{Version: markerVersion, Gateway: g.Name, PID: c.PID(), ProcessStart: c.Began(), StartedAt: time.Now().UTC().Truncate(time.Second),
-		Driver: driver, Port: port, Plaintext: r.cfg.Plaintext, EnvironmentHash: hash(environment), Binary: binary,
-		DockerHost: r.cfg.Getenv("DOCKER_HOST")}
+		Driver: driverName, Port: with.Port, Plaintext: with.Plaintext, EnvironmentHash: hash(with.Environment, with.Config), Binary: binary,
+		DockerHost: with.DockerHost}
 	var last gateway.Observation
 	failed := func(why error) error {
 		err := c.Failed("", "", last.Evidence, why)
@@ -165,7 +177,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, binary st
 		}
 		if o.Verdict == health.OK && o.Identity.PID == m.PID {
 			report(o.Message)
-			return r.remember(m, o)
+			return r.proven(m, o, with)
 		}
 		t := time.NewTimer(askAgain)
 		select {

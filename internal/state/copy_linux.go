@@ -1,4 +1,4 @@
-package embedded
+package state
 
 import (
 	"os"
