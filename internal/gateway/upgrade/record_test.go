@@ -115,16 +115,16 @@ func TestSameProgram(t *testing.T) {
 
 func TestNext(t *testing.T) {
 	for _, c := range []struct {
-		step    Step
-		settled bool
-		want    action
+		step Step
+		lost bool
+		want action
 	}{
 		{Prepared, false, keepAndTry}, {Prepared, true, keepAndTry},
-		{Trying, false, tryAgain}, {Trying, true, putBackAndTry},
+		{Trying, false, tryAgain}, {Trying, true, tryAgain},
 		{Returning, false, putBackAndLaunchOld}, {Returning, true, putBackAndTry},
 	} {
-		if got := next(c.step, c.settled); got != c.want {
-			t.Errorf("%s, %v: %d, want %d", c.step, c.settled, got, c.want)
+		if got := next(c.step, c.lost); got != c.want {
+			t.Errorf("%s, %v: %d, want %d", c.step, c.lost, got, c.want)
 		}
 	}
 }

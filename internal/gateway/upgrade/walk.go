@@ -37,11 +37,10 @@ type Config struct {
 // one does not come up the old one is back, which is an error all the same: of
 // advisory gateway-upgrade-failed, joined with the reason.
 func (c Config) Replace(ctx context.Context, g Gateway, from, to Side, report gateway.Progress) error {
-	w := c.walk(g, Record{From: from, To: to, Step: Prepared}, report)
-	if err := w.record(Prepared); err != nil {
+	w := c.walk(g, Record{From: from, To: to}, report)
+	if err := w.prepare(); err != nil {
 		return err
 	}
-	w.after("prepared")
 	if err := g.Stop(ctx, report); err != nil {
 		return errors.Join(err, w.forget()) // it may well go on
 	}
@@ -52,11 +51,10 @@ func (c Config) Replace(ctx context.Context, g Gateway, from, to Side, report ga
 // Launch starts a gateway (to) where none runs and another (from) ran last. It is
 // Replace from where the old one has ended.
 func (c Config) Launch(ctx context.Context, g Gateway, from, to Side, report gateway.Progress) error {
-	w := c.walk(g, Record{From: from, To: to, Step: Prepared}, report)
-	if err := w.record(Prepared); err != nil {
+	w := c.walk(g, Record{From: from, To: to}, report)
+	if err := w.prepare(); err != nil {
 		return err
 	}
-	w.after("prepared")
 	return w.try(ctx)
 }
 
@@ -68,9 +66,7 @@ func (c Config) Resume(ctx context.Context, g Gateway, r Record, to Side, report
 	w := c.walk(g, r, report)
 	failed := r.To
 	w.rec.To = to
-	// With other settings only, the files of the one are the other's too.
-	old := to.SameProgram(r.From) && !r.From.SameProgram(r.To)
-	switch next(r.Step, old || r.From.Executable == "") {
+	switch next(r.Step, r.From.Executable == "") {
 	case keepAndTry:
 		return w.try(ctx)
 	case tryAgain:
@@ -89,22 +85,24 @@ func (c Config) Resume(ctx context.Context, g Gateway, r Record, to Side, report
 type action int
 
 const (
-	keepAndTry    action = iota // the files are the old one's
-	tryAgain                    // the new one may have served since: its files are its own
-	putBackAndTry               // the old one is wanted again, or cannot be had
+	keepAndTry action = iota // the files are the old one's
+	// The new one may have served for hours before anybody looked: whatever is wanted
+	// now is first launched from the files as they are.
+	tryAgain
+	putBackAndTry // the old one is not to be had any more
 	putBackAndLaunchOld
 )
 
-// next says where an interrupted walk goes on when nothing runs. settled: there is no
-// choice between two gateways any more.
-func next(s Step, settled bool) action {
+// next says where an interrupted walk goes on when nothing runs. lost: the old
+// gateway cannot be launched again.
+func next(s Step, lost bool) action {
 	switch {
 	case s == Prepared:
 		return keepAndTry
-	case settled:
-		return putBackAndTry
 	case s == Trying:
 		return tryAgain
+	case lost:
+		return putBackAndTry
 	}
 	return putBackAndLaunchOld
 }
@@ -131,6 +129,8 @@ type walk struct {
 	g      Gateway
 	rec    Record
 	report gateway.Progress
+	// kept: the files were the old gateway's when the new one was launched by this walk.
+	kept bool
 }
 
 func (c Config) walk(g Gateway, r Record, report gateway.Progress) *walk {
@@ -148,6 +148,18 @@ func (w *walk) after(name string) {
 	if w.AfterStep != nil {
 		w.AfterStep(name)
 	}
+}
+
+// prepare begins an upgrade. What an earlier one left is of no more use.
+func (w *walk) prepare() error {
+	if err := os.RemoveAll(filepath.Join(w.Gateway.File(state.UpgradeDir), state.RefusedDir)); err != nil {
+		return host.Explain(err, w.Gateway.Dir())
+	}
+	if err := w.record(Prepared); err != nil {
+		return err
+	}
+	w.after("prepared")
+	return nil
 }
 
 // record writes how far the walk has come.
@@ -176,13 +188,10 @@ func (w *walk) keep() (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	// What an earlier upgrade left is of no more use.
-	if err := os.RemoveAll(filepath.Join(w.Gateway.File(state.UpgradeDir), state.RefusedDir)); err != nil {
-		return err
-	}
 	if w.rec.Kept, err = keep(w.Gateway, w.Files); err != nil {
 		return host.Explain(err, w.Gateway.Dir())
 	}
+	w.kept = true
 	return w.record(Trying)
 }
 
@@ -219,8 +228,8 @@ func (w *walk) comeBack(ctx context.Context, failure error) error {
 	if err := w.putBack(); err != nil {
 		return errors.Join(w.stranded("its files could not be put back"), failure, err)
 	}
-	if failure != nil && w.rec.To.same(w.rec.From) {
-		return failure // it is the one that failed
+	if failure != nil && w.kept && w.rec.To.same(w.rec.From) {
+		return failure // it is the one that failed, from these files
 	}
 	return w.launchOld(ctx, failure)
 }

@@ -224,6 +224,42 @@ func TestStranded(t *testing.T) {
 	w.settled()
 }
 
+// A new gateway that served on after whoever upgraded to it was killed keeps what it
+// wrote since, whatever is wanted then, and whether or not the old one can be had.
+func TestServedOnAfterTheKill(t *testing.T) {
+	for _, lost := range []bool{false, true} {
+		for _, wanted := range []Side{newSide, {Version: "3.0.0", Build: "ccc", Executable: "/third"}} {
+			w := newWorld(t)
+			from := oldSide
+			if lost {
+				from.Executable = ""
+			}
+			w.killAt = 5
+			if _, dead := guarded(func() error { return w.cfg.Replace(t.Context(), w, from, newSide, w.say) }); !dead || w.steps[4] != "launched" {
+				t.Fatalf("steps %q: then this shows nothing", w.steps)
+			}
+			const since = "format 2: what the user made since"
+			w.put("gateway.db", since)
+			w.running, w.killAt = "", 0
+			if w.resume(wanted); w.running != wanted.Version || w.read("gateway.db") != since {
+				t.Errorf("lost %v, %s: %q runs from %q", lost, wanted, w.running, w.read("gateway.db"))
+			}
+			w.settled()
+		}
+	}
+	// Where the old one is wanted again, which cannot read that, it is set aside.
+	w := newWorld(t)
+	w.killAt = 5
+	_, _ = guarded(func() error { return w.cfg.Replace(t.Context(), w, oldSide, newSide, w.say) })
+	w.put("gateway.db", "format 2: what the user made since")
+	w.running, w.killAt = "", 0
+	w.resume(oldSide)
+	w.asOld()
+	if got := w.read("upgrade/refused/gateway.db"); w.running != "1.0.0" || got != "format 2: what the user made since" {
+		t.Errorf("%q runs, set aside: %q", w.running, got)
+	}
+}
+
 // Without the old executable there is no old gateway to go back to, but its files.
 func TestComesBackWithoutAnExecutable(t *testing.T) {
 	w := newWorld(t)
@@ -243,6 +279,18 @@ func TestComesBackWithoutAnExecutable(t *testing.T) {
 	if err := w.cfg.Resume(t.Context(), w, *r, newSide, w.say); err != nil || w.running != "2.0.0" {
 		t.Errorf("%v, %q runs", err, w.running)
 	}
+	w.settled()
+}
+
+// What cannot be kept is not risked: the old one, which was stopped for it, runs again.
+func TestCannotKeep(t *testing.T) {
+	w := newWorld(t)
+	w.put("sandboxes/three/handle.json/file", "a directory in its place")
+	err := w.cfg.Replace(t.Context(), w, oldSide, newSide, w.say)
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-upgrade-failed" || w.running != "1.0.0" {
+		t.Errorf("%v, %q runs", err, w.running)
+	}
+	w.asOld()
 	w.settled()
 }
 
