@@ -115,6 +115,7 @@ func TestStartEndsWithTheContainer(t *testing.T) {
 	}{
 		{"by itself", "level=info msg=up\nlevel=fatal msg=\"no\" password=hunter2hunter2\n", false, "gateway-start-failed", []string{"ended with exit code 7", "level=fatal"}},
 		{"for want of memory", "", true, "container-out-of-memory", []string{"killed for want of memory"}},
+		{"a panic of another program", "panic: runtime error\n", false, "gateway-start-failed", []string{"panic: runtime error"}},
 		{"port in use", "listen tcp :6443: bind: address already in use\n", false, "port-in-use", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
