@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -31,9 +32,8 @@ type k3sHome struct {
 
 // healthScript is what the image's check of its cluster comes down to.
 const healthScript = `#!/bin/sh
-for name in openshell-server-tls openshell-server-client-ca openshell-client-tls openshell-ssh-handshake; do
-	kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace=%s get secret $name >/dev/null || exit 1
-done
+exec kubectl --kubeconfig=/etc/rancher/k3s/k3s.yaml --namespace=%s get secret openshell-server-tls openshell-server-client-ca \
+	openshell-client-tls openshell-ssh-handshake
 `
 
 // newK3sHome makes all of it but the container. lines say how the gateway in it
@@ -132,16 +132,20 @@ func mount(g *inCluster, dir string) error {
 			return nil
 		}
 	}
-	for name, content := range map[string][]byte{"tls.crt": found[generation1[0]].Data["tls.crt"], "tls.key": found[generation1[0]].Data["tls.key"],
-		"ca.crt": found[generation1[1]].Data["ca.crt"], "mounted": nil} {
-		if name == "mounted" {
-			continue // last, below
+	server, ca := found[generation1[0]].Data, found[generation1[1]].Data
+	for _, f := range []struct {
+		name    string
+		content []byte
+	}{{"tls.crt", server["tls.crt"]}, {"tls.key", server["tls.key"]}, {"ca.crt", ca["ca.crt"]}, {"mounted", []byte("\n")}} { // the last says that all are there
+		path := filepath.Join(dir, f.name)
+		if old, err := os.ReadFile(path); err == nil && bytes.Equal(old, f.content) {
+			continue
 		}
-		if err := os.WriteFile(filepath.Join(dir, name), content, 0o644); err != nil {
+		if err := errors.Join(os.WriteFile(path+".new", f.content, 0o644), os.Rename(path+".new", path)); err != nil {
 			return err
 		}
 	}
-	return os.WriteFile(filepath.Join(dir, "mounted"), nil, 0o644)
+	return nil
 }
 
 // reached is what the program in the container says that it did.

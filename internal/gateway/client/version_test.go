@@ -38,3 +38,11 @@ func TestCheckVersion(t *testing.T) {
 		}
 	}
 }
+
+func TestClusterEra(t *testing.T) {
+	for version, want := range map[string]bool{"0.0.36": true, "v0.0.1": true, "0.0.36-dev": true, "0.0.37": false, "0.1.0": false, "1.0.0": false, "": false, "x": false} {
+		if got := ClusterEra(version); got != want {
+			t.Errorf("ClusterEra(%q) = %t", version, got)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
@@ -21,6 +22,9 @@ func (a *attempt) hasEnded(code int) error {
 	}
 	f := a.failure(fmt.Sprintf("container %s ended with exit code %d before the gateway was ready", a.box.Name, code))
 	id := launch.Diagnose(f.Log)
+	if slices.Contains([]string{"gateway-crashed", "state-permission"}, id) {
+		id = launch.StartFailed // those are about Creel's own processes and files
+	}
 	if a.box.OutOfMemory {
 		f.Ended += ", killed for want of memory"
 		id = "container-out-of-memory"

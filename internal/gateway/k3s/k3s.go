@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"creel/internal/bundle"
@@ -64,7 +65,12 @@ type Config struct {
 }
 
 // Runtime implements gateway.Runtime.
-type Runtime struct{ cfg Config }
+type Runtime struct {
+	cfg Config
+
+	mu   sync.Mutex
+	said map[string]string // by OpenShell's own program, of its version
+}
 
 var (
 	_ gateway.Mender  = (*Runtime)(nil)
@@ -76,7 +82,7 @@ func New(cfg Config) *Runtime {
 	if cfg.Getenv == nil {
 		cfg.Getenv = os.Getenv
 	}
-	return &Runtime{cfg}
+	return &Runtime{cfg: cfg, said: map[string]string{}}
 }
 
 // Name is "k3s".

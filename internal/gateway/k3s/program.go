@@ -133,14 +133,22 @@ func (r *Runtime) imageAsked(ctx context.Context, o observation) <-chan string {
 		answer <- ""
 		return answer
 	}
-	go func() {
+	go func() { answer <- r.otherImage(o.box.Image, r.version(ctx, path)) }()
+	return answer
+}
+
+// version is what the program says that it is, asked once: a start looks many times.
+func (r *Runtime) version(ctx context.Context, path string) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.said[path] == "" {
 		text, err := r.run(ctx, path, "--version")
 		if err != nil {
-			text = ""
+			return ""
 		}
-		answer <- r.otherImage(o.box.Image, text)
-	}()
-	return answer
+		r.said[path] = text
+	}
+	return r.said[path]
 }
 
 // otherImage is what to say of an image and what the program says its version is.

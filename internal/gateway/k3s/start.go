@@ -82,7 +82,8 @@ type attempt struct {
 
 	keys     *keys
 	due      time.Time // when to look into the cluster again
-	trouble  error     // why the secrets are not good
+	looked   bool
+	trouble  error // why the secrets are not good
 	attached bool      // OpenShell clients have what opens it
 	last     observation
 	disagree string // what OpenShell's own program has against it
@@ -158,7 +159,10 @@ func (a *attempt) lookInside(ctx context.Context) {
 	a.due = time.Now().Add(lookInside)
 	set := &remembering{Target: a.cfg.Cluster}
 	out, err := bundle.Repair(ctx, set, time.Now(), bundle.RepairOptions{Progress: a.say})
-	switch a.trouble = err; {
+	if ctx.Err() != nil && a.looked {
+		return // it was cut short: what was found before stands
+	}
+	switch a.trouble, a.looked = err, true; {
 	case ctx.Err() != nil:
 		return
 	case err == nil && out.NotApplicable != "":

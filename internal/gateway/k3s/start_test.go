@@ -115,6 +115,7 @@ func TestStartEndsWithTheContainer(t *testing.T) {
 	}{
 		{"by itself", "level=info msg=up\nlevel=fatal msg=\"no\" password=hunter2hunter2\n", false, "gateway-start-failed", []string{"ended with exit code 7", "level=fatal"}},
 		{"for want of memory", "", true, "container-out-of-memory", []string{"killed for want of memory"}},
+		{"a panic of another program", "panic: runtime error\n", false, "gateway-start-failed", []string{"panic: runtime error"}},
 		{"port in use", "listen tcp :6443: bind: address already in use\n", false, "port-in-use", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -159,6 +160,20 @@ func TestStartEndsWithTheContainer(t *testing.T) {
 			t.Errorf("%v", err)
 		}
 	})
+}
+
+// slowing is a cluster that answers once, and then not in time.
+type slowing struct {
+	*cluster
+	asked int
+}
+
+func (c *slowing) Requirements(ctx context.Context) (bundle.Requirements, error) {
+	if c.asked++; c.asked > 1 {
+		<-ctx.Done()
+		return bundle.Requirements{}, advisory.New("cluster-timeout", "ask", context.Cause(ctx))
+	}
+	return c.cluster.Requirements(ctx)
 }
 
 // telling is a cluster that says when it is looked into.
@@ -216,6 +231,16 @@ func TestStartInTime(t *testing.T) {
 			}
 		})
 	}
+	t.Run("the last look was cut short", func(t *testing.T) {
+		t.Setenv(budget.ContainerStart.Variable(), (lookInside + 500*time.Millisecond).String())
+		w := newWorld(t)
+		w.cluster.secrets[bundle.SSHHandshake] = bundle.Secret{Name: bundle.SSHHandshake, Data: map[string][]byte{"secret": []byte("short")}}
+		slow := &slowing{cluster: w.cluster}
+		w.Runtime = New(Config{Gateway: w.home, Container: boxName, Engine: w.engine, Cluster: slow, Getenv: w.cfg.Getenv})
+		if err := w.Start(t.Context(), w.report); id(err) != "secrets-need-consent" || slow.asked != 2 {
+			t.Errorf("%s, asked %d times: %v", id(err), slow.asked, err)
+		}
+	})
 	t.Run("interrupted", func(t *testing.T) {
 		w := newWorld(t)
 		ctx, cancel := context.WithCancelCause(t.Context())
