@@ -214,6 +214,11 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		// Both are its owner's; the gateway's own layer reads the registration.
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Secrets || l.ID() == layer.Registration })
 	}
+	if doc.Runtime != desired.Embedded && doc.GatewayOnly() {
+		// Its model routes are its owner's affair, and gateways up to 0.0.36 cannot be
+		// asked for them.
+		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Inference })
+	}
 	if len(scope.Only) > 0 {
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return !slices.Contains(scope.Only, l.ID()) })
 	}

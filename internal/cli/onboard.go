@@ -23,6 +23,7 @@ type onboardOptions struct {
 	runOptions
 	resume, fresh  bool
 	nonInteractive bool
+	gatewayOnly    bool
 	answers        map[onboard.Key]string // only those given as flags
 	program        []string
 }
@@ -60,7 +61,8 @@ not as wanted is touched. Answers come from flags, then from the environment
 a terminal nothing is asked: a plan that disturbs nobody goes ahead, any other
 needs --yes.`,
 		Example: "  creel onboard\n  creel onboard --yes --provider openai --model NAME --credential-env OPENAI_API_KEY\n" +
-			"  creel onboard --plan --dashboard-port PORT\n  creel onboard --agent command -- python3 -m http.server 8080",
+			"  creel onboard --plan --dashboard-port PORT\n  creel onboard --agent command -- python3 -m http.server 8080\n" +
+			"  creel onboard --gateway-only --runtime kubernetes --context NAME",
 		GroupID: "start",
 		Args: func(cmd *cobra.Command, args []string) error {
 			if n := cmd.ArgsLenAtDash(); n > 0 || (n < 0 && len(args) > 0) {
@@ -84,6 +86,7 @@ needs --yes.`,
 		f.String(name, "", "another name of --"+string(key))
 		_ = f.MarkHidden(name) // declared on the line above
 	}
+	f.BoolVar(&o.gatewayOnly, "gateway-only", false, "want the gateway alone: no sandbox and no model provider")
 	f.BoolVar(&o.resume, "resume", false, "insist that there is an earlier run to resume")
 	f.BoolVar(&o.fresh, "fresh", false, "forget the recorded answers about this sandbox and the model")
 	f.BoolVar(&o.nonInteractive, "non-interactive", false, "never ask (CREEL_NON_INTERACTIVE, NEMOCLAW_NON_INTERACTIVE)")
@@ -179,7 +182,7 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 	if err != nil {
 		return err
 	}
-	in := onboard.Inputs{Gateway: g.Name, Flags: o.answers, Command: o.program, Getenv: a.Getenv}
+	in := onboard.Inputs{Gateway: g.Name, Flags: o.answers, Command: o.program, GatewayOnly: o.gatewayOnly, Getenv: a.Getenv}
 	if a.Streams.Interactive && !o.plan {
 		in.Prompter = asker{a.prompter()}
 	}
@@ -206,8 +209,15 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 		Key: settled.Key, Resume: o.resume}, settled.Sandbox)
 }
 
-// forget leaves of what is recorded only the other sandboxes.
+// forget leaves of what is recorded only the other sandboxes, and how and where the
+// gateway is run.
 func forget(in *onboard.Inputs, doc desired.Document) error {
+	rest := doc
+	rest.Inference, rest.Gateway = desired.New(doc.Name).Inference, desired.Gateway{}
+	in.Recorded, in.Fresh = &rest, true
+	if in.GatewayOnly {
+		return nil // a recorded sandbox is destroyed, not forgotten
+	}
 	name := in.Flags[onboard.Name]
 	if name == "" {
 		name = firstSet(in.Getenv, onboard.Name)
@@ -218,12 +228,7 @@ func forget(in *onboard.Inputs, doc desired.Document) error {
 			return err
 		}
 	}
-	rest := doc.Without(name)
-	rest.Inference, rest.Gateway = desired.New(doc.Name).Inference, desired.Gateway{}
-	in.Recorded = &rest
-	if len(rest.Sandboxes) == 0 {
-		in.Recorded = nil
-	}
+	rest = rest.Without(name)
 	if name != "" {
 		in.Flags[onboard.Name] = name
 	}

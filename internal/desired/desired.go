@@ -212,6 +212,12 @@ func (d Document) With(s Sandbox) Document {
 	return d
 }
 
+// GatewayOnly reports that nothing is wanted but the gateway: no sandbox and no
+// model provider.
+func (d Document) GatewayOnly() bool {
+	return len(d.Sandboxes) == 0 && d.WithDefaults().Inference.Provider == "none"
+}
+
 // Without removes a sandbox; d is unchanged.
 func (d Document) Without(name string) Document {
 	d.Sandboxes = slices.DeleteFunc(slices.Clone(d.Sandboxes), func(s Sandbox) bool { return s.Name == name })

@@ -33,19 +33,22 @@ type Prompter interface {
 
 // Inputs is everything that a desired state is settled from.
 type Inputs struct {
-	Gateway  string         // name of the gateway
-	Flags    map[Key]string // only those that were given
-	Command  []string       // words after --
-	Getenv   func(string) string
-	Recorded *desired.Document            // nil when nothing is recorded
-	ReadFile func(string) ([]byte, error) // nil is os.ReadFile
-	Prompter Prompter
+	Gateway string         // name of the gateway
+	Flags   map[Key]string // only those that were given
+	Command []string       // words after --
+	Getenv  func(string) string
+	// GatewayOnly wants the gateway alone: no sandbox and no model provider.
+	GatewayOnly bool
+	Recorded    *desired.Document            // nil when nothing is recorded
+	Fresh       bool                         // Recorded holds no answers about the model
+	ReadFile    func(string) ([]byte, error) // nil is os.ReadFile
+	Prompter    Prompter
 }
 
 // Settled is what is wanted now.
 type Settled struct {
 	Document desired.Document
-	Sandbox  string            // the sandbox that this command line is about
+	Sandbox  string            // the sandbox that this command line is about; empty when only the gateway is wanted
 	Key      credential.Secret // empty when none was given
 	Notes    []string          // what a person should know, one sentence each
 }
@@ -102,6 +105,9 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 			doc.Gateway.TLS = v
 		}
 	}
+	if s.gatewayOnly(doc) {
+		return settleGateway(doc)
+	}
 	box, err := s.sandbox(doc)
 	if err != nil {
 		return Settled{}, err
@@ -109,7 +115,7 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	doc = doc.With(box)
 	var key credential.Secret
 	var notes []string
-	if doc.Inference, key, notes, err = s.inference(ctx, doc.Inference, in.Recorded == nil); err != nil {
+	if doc.Inference, key, notes, err = s.inference(ctx, doc.Inference, in.Recorded == nil || in.Fresh); err != nil {
 		return Settled{}, err
 	}
 	doc = doc.WithDefaults()
@@ -142,11 +148,14 @@ func (s settling) given(k Key) (value, from string) {
 
 func invalid(from string, err error) error { return advisory.New("usage", from, err) }
 
-func conflict(a, b, why string) error {
+func conflict(a, b, why string) *advisory.Problem {
 	return advisory.New("flag-conflict", fmt.Sprintf("%s and %s cannot be used together: %s", a, b, why), nil)
 }
 
 func (s settling) conflicts() error {
+	if s.GatewayOnly {
+		return s.onlyConflicts()
+	}
 	flag := func(k Key) bool { _, ok := s.Flags[k]; return ok }
 	if s.Flags[Provider] == inference.NoProvider {
 		for _, k := range []Key{Model, EndpointURL, CredentialEnv} {

@@ -136,6 +136,23 @@ func testOpenShellLifecycle(t *testing.T) {
 			if !strings.Contains(r.stdout+r.stderr, "supported is OpenShell 0.0.37") {
 				t.Errorf("%s: exit %d\n%s%s", version, r.code, r.stdout, r.stderr)
 			}
+			// The gateway alone is judged all the same.
+			h.must(3, "onboard", "--yes", "--gateway-only")
+			h.must(3, "onboard", "--yes")
+			h.must(3, "apply", "--yes", "-f", h.document("", "mtls"))
+			h.must(3, "repair", "--yes")
+			if r := h.must(3, "status"); strings.Contains(r.stdout, "inference") || !strings.Contains(r.stdout, "registration") {
+				t.Errorf("%s: status\n%s", version, r.stdout)
+			}
+		}
+	})
+	t.Run("embedded-gateway-only", func(t *testing.T) {
+		h := newHome(t)
+		h.must(0, "onboard", "--yes", "--gateway-only")
+		h.must(0, "status")
+		h.must(0, "apply", "--yes", "-f", filepath.Join(h.dir, "config", "gateways", "creel.yaml"))
+		if l := decode[listDocument](t, h.must(0, "list", "--json")); len(l.Sandboxes) != 0 {
+			t.Errorf("%+v", l)
 		}
 	})
 	t.Run("two-side-by-side", func(t *testing.T) {
