@@ -164,7 +164,7 @@ var homes = []onlyIn{
 	{[]string{"github.com/spf13/cobra/..."}, []string{"creel/internal/cli/...", "creel/cmd/..."}, "commands are the command line's"},
 	{[]string{"charm.land/..."}, []string{"creel/internal/cli/ui"}, "prompts and colours are the terminal's"},
 	{[]string{"github.com/landlock-lsm/...", "github.com/elastic/go-seccomp-bpf/...", "github.com/vishvananda/..."}, []string{"creel/internal/supervisor/confine/..."}, "one package confines"},
-	{[]string{"k8s.io/..."}, []string{"creel/internal/gateway/kube", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "a cluster is reached in three places"},
+	{[]string{"k8s.io/..."}, []string{"creel/internal/kubeapi", "creel/internal/gateway/kube", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "one package reaches a cluster, and three know what is in there"},
 	{[]string{"github.com/moby/...", "github.com/containerd/..."}, []string{"creel/internal/host/engine"}, "one package reaches container engines"},
 	{[]string{"creel/internal/supervisor/confine/..."}, []string{"creel/internal/app", "creel/internal/supervisor/...", "creel/internal/sandbox/process"}, "confinement belongs to supervisors and their driver"},
 	{[]string{"filippo.io/age/..."}, []string{"creel/internal/credential"}, "one package encrypts at rest"},

@@ -1,4 +1,8 @@
-package kubestore
+// Package kubeapi is how Creel reaches a Kubernetes API: which cluster is meant,
+// one client of the REST layer for it, calls within a budget, and errors that say
+// in an advisory what was wrong. What the objects mean is known to those who ask.
+// It logs nothing, and shows no value that could be a secret in an error.
+package kubeapi
 
 import (
 	"context"
@@ -52,7 +56,7 @@ func connect(config *rest.Config) (rest.Interface, error) {
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return limited{next} })
 	api, err := rest.RESTClientFor(config)
 	if err != nil {
-		return nil, advisory.New("cluster-kubeconfig-invalid", "prepare to reach the cluster", scrub(err))
+		return nil, advisory.New("cluster-kubeconfig-invalid", "prepare to reach the cluster", Scrub(err))
 	}
 	return api, nil
 }
@@ -83,19 +87,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Paths of the API.
-func (s *Store) secretsPath() string { return "/api/v1/namespaces/" + s.namespace + "/secrets" }
-func (s *Store) secretPath(name string) string {
-	return s.secretsPath() + "/" + name
-}
-func (s *Store) namespacePath() string { return "/api/v1/namespaces/" + s.namespace }
-func (s *Store) statefulSetPath() string {
-	return "/apis/apps/v1/namespaces/" + s.namespace + "/statefulsets/" + s.statefulSet
-}
-
-// do makes one call within its budget and returns the answer's body. operation
+// Do makes one call within its budget and returns the answer's body. operation
 // says what the call is for, in errors.
-func (s *Store) do(ctx context.Context, operation string, request *rest.Request) ([]byte, error) {
+func (c *Client) Do(ctx context.Context, operation string, request *rest.Request) ([]byte, error) {
 	ctx, cancel := budget.Context(ctx, budget.Cluster, operation)
 	defer cancel()
 	type answer struct {
@@ -121,16 +115,17 @@ func (s *Store) do(ctx context.Context, operation string, request *rest.Request)
 	}
 }
 
-// read is do, and decodes the answer, which must be an object of a kind.
-func (s *Store) read(ctx context.Context, operation string, request *rest.Request, kind string, into any) error {
-	body, err := s.do(ctx, operation, request)
+// Read is Do, and decodes the answer, which must be an object of a kind.
+func (c *Client) Read(ctx context.Context, operation string, request *rest.Request, kind string, into any) error {
+	body, err := c.Do(ctx, operation, request)
 	if err != nil {
 		return err
 	}
-	return decode(operation, body, kind, into)
+	return Decode(operation, body, kind, into)
 }
 
-func decode(operation string, body []byte, kind string, into any) error {
+// Decode reads an answer, which must be an object of a kind.
+func Decode(operation string, body []byte, kind string, into any) error {
 	var head metav1.TypeMeta
 	err := json.Unmarshal(body, &head)
 	if err == nil && head.Kind != kind {
@@ -140,7 +135,7 @@ func decode(operation string, body []byte, kind string, into any) error {
 		err = json.Unmarshal(body, into)
 	}
 	if err != nil {
-		return advisory.New("cluster-not-kubernetes", operation+": the answer is not what was asked for", scrub(err))
+		return advisory.New("cluster-not-kubernetes", operation+": the answer is not what was asked for", Scrub(err))
 	}
 	return nil
 }
