@@ -11,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -64,9 +65,13 @@ func connect(config *rest.Config) (rest.Interface, error) {
 // limited bounds the size of answers.
 type limited struct{ next http.RoundTripper }
 
+// endless marks the context of a request whose answer is read as it comes and kept
+// nowhere.
+type endless struct{}
+
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := l.next.RoundTrip(r)
-	if err == nil && answer.Body != nil {
+	if err == nil && answer.Body != nil && r.Context().Value(endless{}) == nil {
 		answer.Body = &limitedBody{ReadCloser: answer.Body, left: maxAnswer}
 	}
 	return answer, err
@@ -107,12 +112,42 @@ func (c *Client) Do(ctx context.Context, operation string, request *rest.Request
 	select {
 	case a := <-answered:
 		if a.err != nil {
-			return nil, fault(ctx, operation, a.err)
+			return nil, Fault(ctx, operation, a.err)
 		}
 		return a.body, nil
 	case <-ctx.Done():
-		return nil, fault(ctx, operation, ctx.Err())
+		return nil, Fault(ctx, operation, ctx.Err())
 	}
+}
+
+// Stream makes one call whose answer has no end, such as a log that is followed. Only
+// the beginning of the answer is within the call's budget; the rest is within ctx.
+func (c *Client) Stream(ctx context.Context, operation string, request *rest.Request) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, endless{}, true))
+	d := budget.Of(budget.Cluster)
+	late := time.AfterFunc(d, func() { cancel(&budget.Expired{Budget: budget.Cluster, Limit: d, Operation: operation}) })
+	body, err := request.MaxRetries(retries).Stream(ctx)
+	if !late.Stop() && err == nil { // it is cut off already
+		_ = body.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		err = Fault(ctx, operation, err)
+		cancel(nil)
+		return nil, err
+	}
+	return &stream{body, cancel}, nil
+}
+
+type stream struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (s *stream) Close() error {
+	err := s.ReadCloser.Close()
+	s.cancel(nil)
+	return err
 }
 
 // Read is Do, and decodes the answer, which must be an object of a kind.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 
@@ -43,6 +44,7 @@ type Client struct {
 	// allowed holds the rights that a review confirmed. Denials are asked again:
 	// whoever waits must notice that somebody granted what was missing.
 	allowed map[Right]bool
+	upgrade *http.Client // made when it is needed
 }
 
 // Open finds out how the cluster is reached. It talks to nobody. Its errors

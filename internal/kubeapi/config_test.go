@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -213,3 +215,26 @@ func chain(err error) []error {
 	}
 	return found
 }
+
+func commandsOf(err error) []string {
+	if p, ok := advisory.Of(err); ok {
+		return p.Commands()
+	}
+	return nil
+}
+
+// write puts a kubeconfig where nothing else is.
+func write(t *testing.T, content string) string {
+	t.Helper()
+	return put(t, filepath.Join(t.TempDir(), "kubeconfig"), content)
+}
+
+// serve is a server on this machine without TLS.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func httpClient(config *rest.Config) (*http.Client, error) { return rest.HTTPClientFor(config) }

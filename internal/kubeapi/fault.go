@@ -19,10 +19,10 @@ import (
 	"creel/internal/credential"
 )
 
-// fault says what a call that went wrong means. Absence and conflicts are no
+// Fault says what a call that went wrong means. Absence and conflicts are no
 // faults by themselves: they stay the API's errors, for IsAbsent and the like,
 // inside of one that names the operation.
-func fault(ctx context.Context, operation string, err error) error {
+func Fault(ctx context.Context, operation string, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		var expired *budget.Expired
 		if errors.As(cause, &expired) {
