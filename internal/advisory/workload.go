@@ -102,6 +102,11 @@ var workload = []Advisory{
 		Commands: []string{"kubectl rollout status statefulset NAME"},
 	},
 	{
+		ID: "gateway-secrets-outdated", Severity: Error, Layer: "gateway", Title: "The gateway's pod uses other secrets than the cluster holds",
+		Reason:   "The certificate that it presents, or the authority that it trusts, is not the one in its secrets: they were replaced after the pod began, and it was not started again.",
+		Commands: []string{"creel gateway restart", inspectSecrets},
+	},
+	{
 		ID: "gateway-in-cluster", Severity: Error, Layer: "gateway", Title: "The gateway is not Creel's to stop",
 		Reason:   "It runs in a cluster, for everybody who uses it there. Creel ends its own port-forward and leaves the StatefulSet as it is.",
 		Commands: []string{"kubectl scale statefulset NAME --replicas=0", startGateway},

@@ -73,6 +73,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 		},
 		Uninstall: g.uninstall,
 		Serve:     g.serve,
+		Forward:   g.forward,
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},
@@ -123,6 +124,8 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 			Plaintext: doc.Gateway.TLS == desired.Plaintext})
 	case desired.External:
 		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
+	case desired.Kubernetes:
+		return g.kubernetes(paths, doc)
 	}
 	return g.embedded(paths, port, port != 0)
 }

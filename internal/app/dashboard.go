@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"creel/internal/advisory"
-	"creel/internal/bundle"
 	"creel/internal/dashboard/probe"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -43,15 +42,8 @@ func openBrowser(ctx context.Context, url string) error {
 // registrar keeps the record for OpenShell clients.
 func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 	credentials := func(ctx context.Context) (registration.Credentials, error) {
-		_, snapshot, err := bundle.Survey(ctx, runtime.Secrets())
-		if err != nil {
-			return registration.Credentials{}, err
-		}
-		material, err := bundle.Open(snapshot)
-		if err != nil {
-			return registration.Credentials{}, err
-		}
-		return registration.CredentialsOf(material), nil
+		c, err := clientFiles(ctx, runtime)
+		return registration.CredentialsOf(c), err
 	}
 	endpoint := func() registration.Endpoint {
 		e := runtime.Endpoint()
@@ -65,6 +57,10 @@ func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 				return health.Result{Verdict: health.Unknown, Reason: "secrets-unknown", Message: err.Error()}
 			}
 			r := registration.Inspect(paths, endpoint(), c)
+			if message, opens := registeredByOthers(paths, runtime, r, c); opens {
+				return health.Result{Verdict: health.OK, Message: message,
+					Evidence: []health.Evidence{{Probe: "registration " + r.Directory, Answer: message, Verdict: health.OK, Took: health.Micros(time.Since(began))}}}
+			}
 			out := health.Result{Reason: r.State.Advisory(), Message: r.String(), Absent: r.State == registration.Absent,
 				Evidence: []health.Evidence{{Probe: "registration " + r.Directory, Answer: r.String(), Took: health.Micros(time.Since(began))}}}
 			switch r.State {

@@ -33,6 +33,7 @@ const (
 	Lock           Name = "lock"            // waiting for a lock that another process holds briefly
 	Cluster        Name = "cluster"         // one call to a Kubernetes API
 	ClusterDelete  Name = "cluster-delete"  // an object deleted until it has disappeared
+	Rollout        Name = "rollout"         // a gateway in a cluster told to start until it serves
 )
 
 // Entry is one row of the table that `creel help budgets` prints.
@@ -62,6 +63,7 @@ func Table() []Entry {
 		{Lock, 2 * time.Second, "waiting for a lock that is held briefly"},
 		{Cluster, 10 * time.Second, "one call to a Kubernetes API"},
 		{ClusterDelete, 10 * time.Second, "an object in a cluster deleted until it has disappeared"},
+		{Rollout, 180 * time.Second, "gateway in a cluster told to start until it serves"},
 	}
 }
 

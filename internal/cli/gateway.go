@@ -29,7 +29,7 @@ restarting it never disturbs a sandbox.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayStatus(),
-		a.gatewayLogs(), a.secretsCommand())
+		a.gatewayLogs(), a.gatewayForward(), a.secretsCommand())
 	return cmd
 }
 
@@ -79,17 +79,36 @@ func (a *app) lifecycle(use, short, long string, steps ...func(context.Context, 
 
 func (a *app) gatewayStart() *cobra.Command {
 	return a.lifecycle("start", "Start the gateway", `Start the gateway in the background and return when it is proven healthy. Starting
-a running gateway changes nothing.`, a.startGateway)
+a running gateway changes nothing. Of a gateway in a cluster the bootstrap secrets
+are repaired, its rollout is waited for, and a port-forward to it is kept.`, a.startGateway)
 }
 
 func (a *app) gatewayStop() *cobra.Command {
 	return a.lifecycle("stop", "Stop the gateway", `Stop the gateway and return when it has ended. Sandboxes go on; their dashboards do
-not open until it runs again. Stopping a stopped gateway changes nothing.`, a.stopGateway)
+not open until it runs again. Stopping a stopped gateway changes nothing. Of a
+gateway in a cluster only the port-forward is ended: the rest is said, and refused.`, a.stopGateway)
 }
 
 func (a *app) gatewayRestart() *cobra.Command {
 	return a.lifecycle("restart", "Stop and start the gateway",
-		"Stop and start the gateway. Sandboxes go on meanwhile.", a.stopGateway, a.startGateway)
+		`Stop and start the gateway. Sandboxes go on meanwhile. A gateway in a cluster is
+rolled: its StatefulSet replaces the pods, one after the other.`, a.restartGateway)
+}
+
+func (a *app) restartGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
+	own, ok := r.(gateway.Restarter)
+	if !ok {
+		if err := a.stopGateway(ctx, r, p); err != nil {
+			return err
+		}
+		return a.startGateway(ctx, r, p)
+	}
+	p.Wait("restarting the gateway")
+	if err := own.Restart(ctx, p.Report()); err != nil {
+		return fmt.Errorf("restart the gateway: %w", err)
+	}
+	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	return nil
 }
 
 func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {

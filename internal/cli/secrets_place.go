@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
+	"creel/internal/desired"
 )
 
 // PlaceKind says what keeps a gateway's bootstrap secrets.
@@ -31,6 +33,9 @@ type Place struct {
 	// Namespace and StatefulSet are what the gateway is called in the cluster.
 	Namespace, StatefulSet string
 	Container              string
+	// Recorded: it is where the recorded gateway of this name is, so that no flag has to
+	// say it.
+	Recorded bool
 }
 
 // String is the place in words.
@@ -58,7 +63,7 @@ func (p Place) command(line string) string {
 	}
 	add("gateway", p.Gateway, DefaultGateway)
 	switch {
-	case p.Kind == PlaceRuntime:
+	case p.Kind == PlaceRuntime, p.Recorded:
 		return line
 	case p.InCluster:
 		line += " --in-cluster"
@@ -79,7 +84,7 @@ func (p Place) command(line string) string {
 // they would mean the gateway of this machine.
 func (p Place) explain(err error) error {
 	problem, ok := advisory.Of(err)
-	if !ok || p.Kind == PlaceRuntime {
+	if !ok || p.Kind == PlaceRuntime || p.Recorded {
 		return err
 	}
 	var hints []string
@@ -141,8 +146,27 @@ func (p *placeFlags) place(a *app) (Place, error) {
 		}
 	case p.inCluster || p.given("kubeconfig") || p.given("context") || p.given("namespace") || p.given("statefulset"):
 		place.Kind = PlaceCluster
+	default:
+		a.recordedPlace(&place)
 	}
 	return place, nil
+}
+
+// recordedPlace is where a gateway in a cluster is by what is recorded of it. Who
+// cannot read that means this machine, and is told so when it is used.
+func (a *app) recordedPlace(p *Place) {
+	g, err := a.paths()
+	if err != nil {
+		return
+	}
+	doc, there, err := recorded(g)
+	if err != nil || !there || doc.Runtime != desired.Kubernetes {
+		return
+	}
+	c := doc.Cluster
+	p.Kind, p.Recorded = PlaceCluster, true
+	p.Kubeconfig, p.Context, p.InCluster = c.Kubeconfig, c.Context, c.InCluster
+	p.Namespace, p.StatefulSet = cmp.Or(c.Namespace, clusterDefault), cmp.Or(c.StatefulSet, clusterDefault)
 }
 
 func (p *placeFlags) value(flag string) string {
@@ -152,7 +176,7 @@ func (p *placeFlags) value(flag string) string {
 
 // secretsTarget opens a place. It asks nobody yet.
 func (a *app) secretsTarget(ctx context.Context, p Place) (bundle.Target, error) {
-	if p.Kind != PlaceRuntime {
+	if p.Kind != PlaceRuntime && !p.Recorded {
 		return a.ClusterSecrets(ctx, p)
 	}
 	r, err := a.Runtime(p.Gateway)

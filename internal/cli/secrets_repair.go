@@ -86,8 +86,9 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	if o.attach && place.Kind == PlaceRuntime {
 		return usage("flag-conflict", "--attach is about a gateway in a cluster: name it with --kubeconfig, --context, --namespace or --container")
 	}
-	// A cluster has its own way to keep two writers apart.
-	if !o.plan && place.Kind == PlaceRuntime {
+	// A cluster has its own way to keep two writers apart; what is on this machine has
+	// none.
+	if !o.plan && (place.Kind == PlaceRuntime || place.Recorded) {
 		l, _, problem := a.lock(cmd)
 		if problem != nil {
 			return problem
@@ -112,7 +113,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 		}
 		// A repair that was interrupted may not have come this far.
 		if !o.plan && place.Kind != PlaceRuntime && found.notApplicable == "" {
-			doc.Hints, problem = a.attachCluster(o, place, found, found)
+			doc.Hints, problem = a.attachCluster(ctx, o, place, found, found)
 		}
 		return errors.Join(problem, a.finishRepair(o, place, doc, found.report))
 	}
@@ -164,19 +165,26 @@ func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before 
 	if err != nil {
 		return nil, fmt.Errorf("attach the registration again: %w", err)
 	}
-	hints, err = a.attachCluster(o, p, before, survey{want: want, snapshot: now})
+	hints, err = a.attachCluster(ctx, o, p, before, survey{want: want, snapshot: now})
 	return append(hints, p.command("creel gateway secrets inspect")), err
 }
 
 // attachCluster attaches the registration of a cluster's gateway again: its client
 // certificate may be another one now than before.
-func (a *app) attachCluster(o repairOptions, p Place, before, now survey) (hints []string, err error) {
+func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, before, now survey) (hints []string, err error) {
 	files, err := bundle.OpenClient(now.snapshot, now.want)
 	if err != nil {
 		return nil, nil // it is not good yet, which is said elsewhere
 	}
 	belongs := func(certificate []byte) bool { return bundle.Belongs(before.snapshot, before.want, certificate) }
-	switch what, err := a.AttachRegistration(p.Gateway, files, belongs, o.attach); {
+	what, err := a.AttachRegistration(p.Gateway, files, belongs, o.attach && !p.Recorded)
+	switch {
+	case err == nil && what == "of-this-machine" && p.Recorded:
+		return nil, a.attach(ctx, p.Gateway) // for this very gateway
+	case err == nil && what == "not-proven" && p.Recorded && o.attach:
+		what, err = a.AttachRegistration(p.Gateway, files, belongs, true)
+	}
+	switch {
 	case err != nil && !o.attach:
 		a.Streams.Problem(explain(err)) // the secrets are good all the same
 	case err != nil:
@@ -195,7 +203,15 @@ func (a *app) attachCluster(o repairOptions, p Place, before, now survey) (hints
 // attach brings the registration for OpenShell clients up to date, if there is
 // one of ours. It is the registration's own layer that does it.
 func (a *app) attach(ctx context.Context, gatewayName string) (err error) {
-	stack, err := a.Layers(ctx, desired.New(gatewayName), Scope{Only: []layer.ID{layer.Registration}})
+	g, err := a.paths()
+	if err != nil {
+		return err
+	}
+	doc, _, err := recorded(g)
+	if err != nil {
+		doc = desired.New(gatewayName) // the secrets are good all the same
+	}
+	stack, err := a.Layers(ctx, doc, Scope{Only: []layer.ID{layer.Registration}})
 	if err != nil {
 		return err
 	}

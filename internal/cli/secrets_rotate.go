@@ -83,7 +83,7 @@ func (a *app) rotateCluster(ctx context.Context, o repairOptions, p Place, found
 		now, loadErr := found.target.Load(ctx, want)
 		err = errors.Join(err, loadErr)
 		if loadErr == nil {
-			hints, problem := a.attachCluster(o, p, found, survey{want: want, snapshot: now})
+			hints, problem := a.attachCluster(ctx, o, p, found, survey{want: want, snapshot: now})
 			doc.Hints, err = append(doc.Hints, hints...), errors.Join(err, problem)
 		}
 	}

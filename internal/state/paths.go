@@ -58,6 +58,9 @@ const (
 	ProcessIDFile     = "openshell.pid"     // its pid, for people and tools; never believed
 	ProcessLogFile    = "openshell.log"     // its standard output and error
 	ProcessDatabase   = "openshell.db"      // its store; Creel never opens it
+	PortForwardLock   = "portforward.lock"  // flock held by the port-forward to a gateway in a cluster
+	PortForwardFile   = "portforward.json"  // its marker
+	PortForwardLog    = "portforward.log"   // what it has to say
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

@@ -47,6 +47,7 @@ type Store struct {
 	namespace   string
 	statefulSet string
 	gateway     string
+	hosts       []string // further names that the server's certificate must cover
 
 	mu sync.Mutex
 	// debt is what an earlier repair replaced and did not roll, as the last look
@@ -82,6 +83,10 @@ func New(api *kubeapi.Client, statefulSet, gateway string) (*Store, error) {
 	return s, nil
 }
 
+// Covering adds names that clients reach the gateway by and that its certificate has
+// to cover. It is called before the store is used.
+func (s *Store) Covering(hosts ...string) { s.hosts = append(s.hosts, hosts...) }
+
 // String says whose secrets these are, for a person.
 func (s *Store) String() string {
 	return fmt.Sprintf("StatefulSet %s in namespace %s of %s", s.statefulSet, s.namespace, s.api.Server())
@@ -94,7 +99,9 @@ func (s *Store) Requirements(ctx context.Context) (bundle.Requirements, error) {
 		return bundle.Requirements{}, s.advise(ctx, err)
 	}
 	s.owe(set.debt())
-	return set.workload.Requirements(), nil
+	want := set.workload.Requirements()
+	want.Hosts = append(want.Hosts, s.hosts...)
+	return want, nil
 }
 
 func (s *Store) owe(d debt) {

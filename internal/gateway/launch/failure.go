@@ -16,8 +16,8 @@ import (
 	"creel/internal/host"
 )
 
-// failureLines is how many lines of the log a failure shows.
-const failureLines = 20
+// FailureLines is how many lines of the log a failure shows.
+const FailureLines = 20
 
 // StartFailure is why a launched daemon did not come up: how it ended, what it
 // left in the log and what was probed. It is the cause of the advisory that
@@ -125,8 +125,8 @@ func (f *StartFailure) explainGLIBC(written string) {
 	}
 }
 
-// lastLines are the last n non-blank lines, redacted and bounded in width.
-func lastLines(content string, n int) []string {
+// LastLines are the last n non-blank lines, redacted and bounded in width.
+func LastLines(content string, n int) []string {
 	const width = 500
 	var all []string
 	for line := range strings.Lines(content) {

@@ -44,8 +44,8 @@ func TestLastLines(t *testing.T) {
 	for i := range 30 {
 		content += fmt.Sprintf("line %d  \r\n \n", i)
 	}
-	got := lastLines(content+strings.Repeat("x", 1000)+"\xff", failureLines)
-	if len(got) != failureLines || got[0] != "line 11" || len([]rune(got[failureLines-1])) != 501 {
+	got := LastLines(content+strings.Repeat("x", 1000)+"\xff", FailureLines)
+	if len(got) != FailureLines || got[0] != "line 11" || len([]rune(got[FailureLines-1])) != 501 {
 		t.Errorf("lastLines = %d lines, first %q, last %.20q", len(got), got[0], got[len(got)-1])
 	}
 }

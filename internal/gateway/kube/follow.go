@@ -1,0 +1,106 @@
+package kube
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"creel/internal/budget"
+	"creel/internal/gateway/kube/rollout"
+)
+
+// Paces of the port-forward.
+const (
+	// glance is how often the pod that is led to is looked at: a kubelet keeps the
+	// tunnel to a pod that is gone open.
+	glance = 2 * time.Second
+	// First and longest pause after an attempt that failed.
+	firstPause   = 250 * time.Millisecond
+	longestPause = 10 * time.Second
+)
+
+// follow leads connections to the gateway's pod until ctx ends.
+func (s *server) follow(ctx context.Context) {
+	again := firstPause
+	for ctx.Err() == nil {
+		held, err := s.attempt(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if held {
+			again = firstPause
+		}
+		s.lead(nil, link{Problem: err.Error()})
+		if !pause(ctx, again/2+rand.N(again)) {
+			return
+		}
+		again = min(2*again, longestPause)
+	}
+}
+
+// attempt finds the pod, leads connections to it, and returns why it does so no
+// longer. held is true when it did.
+func (s *server) attempt(ctx context.Context) (held bool, err error) {
+	// Opened anew each time: the kubeconfig may be another one by now.
+	k, err := s.runtime.connect()
+	if err != nil {
+		return false, err
+	}
+	set, pod, err := s.find(ctx, k)
+	if err != nil {
+		return false, err
+	}
+	// This one tunnel shows that there is a way, and when it breaks.
+	way, err := k.api.Forward(ctx, pod.Metadata.Name)
+	if err != nil {
+		return false, err
+	}
+	defer way.Close()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the connections that were led there
+	port := rollout.Port(pod.Spec)
+	s.lead(&target{ctx: ctx, cluster: k, pod: pod.Metadata.Name, port: port},
+		link{Pod: pod.Metadata.Name, PodUID: pod.Metadata.UID, PodPort: port, Since: time.Now().UTC().Truncate(time.Millisecond)})
+	tick := time.NewTicker(glance)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return true, ctx.Err()
+		case <-way.Done():
+			return true, fmt.Errorf("the tunnel to pod %s has ended", pod.Metadata.Name)
+		case <-tick.C:
+		}
+		now, err := k.readPod(ctx, pod.Metadata.Name)
+		switch {
+		case err != nil && ctx.Err() == nil:
+			// The API may be away for a while; the connections that there are go on.
+			s.complain("look at the pod", err)
+		case now == nil || now.Metadata.UID != pod.Metadata.UID || !set.Owns(*now):
+			return true, fmt.Errorf("pod %s is gone", pod.Metadata.Name)
+		case now.Metadata.DeletionTimestamp != nil:
+			return true, fmt.Errorf("pod %s is being deleted", pod.Metadata.Name)
+		}
+	}
+}
+
+// find is the pod to lead to: the first of the set's that is ready.
+func (s *server) find(ctx context.Context, k *cluster) (rollout.StatefulSet, rollout.Pod, error) {
+	ctx, cancel := budget.Context(ctx, budget.Cluster, "find the gateway's pod")
+	defer cancel()
+	set, err := k.readSet(ctx)
+	if err != nil {
+		return set, rollout.Pod{}, err
+	}
+	pods, err := k.readPods(ctx, set)
+	if err != nil {
+		return set, rollout.Pod{}, err
+	}
+	i := slices.IndexFunc(pods, rollout.Pod.Ready)
+	if i < 0 {
+		return set, rollout.Pod{}, fmt.Errorf("no pod of statefulset %s is ready", k.set)
+	}
+	return set, pods[i], nil
+}
