@@ -30,6 +30,9 @@ func (g *graph) kubernetes(paths state.Gateway, doc desired.Document) *kube.Runt
 
 // forward is the port-forward to a gateway in a cluster.
 func (g *graph) forward(ctx context.Context, name string) error {
+	if _, err := g.findRoots(); err != nil {
+		return err
+	}
 	r, err := g.runtime(name)
 	if err != nil {
 		return err

@@ -114,6 +114,7 @@ func TestE2E(t *testing.T) {
 	t.Run("killed-anywhere", testKilledAnywhere)
 	t.Run("gateway-health-honest", testHealthHonest)
 	t.Run("gateway-external", testExternal)
+	t.Run("gateway-kubernetes", testGatewayKubernetes)
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)

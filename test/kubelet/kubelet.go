@@ -37,13 +37,19 @@ type Pod struct {
 	Log func(container string, previous bool) string
 }
 
+// run is one run of a pod.
+type run struct {
+	Pod
+	gone chan struct{} // closed when nothing runs any more
+}
+
 // Node is a node of a cluster.
 type Node struct {
 	Name    string
 	cluster *kubeenv.Cluster
 
 	mu       sync.Mutex
-	pods     map[string]Pod // by namespace/name
+	pods     map[string]run // by namespace/name
 	forwards map[httpstream.Connection]string
 	asked    []string
 }
@@ -55,7 +61,7 @@ func Start(t testing.TB, c *kubeenv.Cluster) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{Name: fmt.Sprintf("node-%d", l.Addr().(*net.TCPAddr).Port), cluster: c, pods: map[string]Pod{}, forwards: map[httpstream.Connection]string{}}
+	n := &Node{Name: fmt.Sprintf("node-%d", l.Addr().(*net.TCPAddr).Port), cluster: c, pods: map[string]run{}, forwards: map[httpstream.Connection]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/portForward/{namespace}/{pod}", n.forward)
 	mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", n.forward)
@@ -100,11 +106,20 @@ func certificate(t testing.TB) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// Run makes the node run a pod: what is asked of the pod is asked of p.
+// Run makes the node run a pod, in the place of one of that name: what is asked of
+// the pod is asked of p.
 func (n *Node) Run(namespace, name string, p Pod) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.pods[namespace+"/"+name] = p
+	n.end(namespace + "/" + name)
+	n.pods[namespace+"/"+name] = run{p, make(chan struct{})}
+}
+
+func (n *Node) end(pod string) {
+	if r, there := n.pods[pod]; there {
+		close(r.gone)
+		delete(n.pods, pod)
+	}
 }
 
 // Cut ends the port-forwards to a pod, or to all pods when name is empty, as a
@@ -117,7 +132,11 @@ func (n *Node) Cut(namespace, name string) {
 			_ = conn.Close()
 		}
 	}
-	delete(n.pods, namespace+"/"+name)
+	for pod := range n.pods {
+		if name == "" || pod == namespace+"/"+name {
+			n.end(pod)
+		}
+	}
 }
 
 // Asked lists what was asked of the node, oldest first: "forward NAMESPACE/POD",
@@ -128,7 +147,7 @@ func (n *Node) Asked() []string {
 	return append([]string(nil), n.asked...)
 }
 
-func (n *Node) pod(what string, r *http.Request) (Pod, string) {
+func (n *Node) pod(what string, r *http.Request) (run, string) {
 	name := r.PathValue("namespace") + "/" + r.PathValue("pod")
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -183,7 +202,7 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) {
 			if s.Headers().Get(streamType) == "error" {
 				data, problem = other, s
 			}
-			go join(pod, data, problem)
+			go join(pod.Pod, data, problem)
 		}
 	}
 }
@@ -238,5 +257,8 @@ func (n *Node) logs(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	_ = http.NewResponseController(w).Flush()
-	<-r.Context().Done()
+	select {
+	case <-r.Context().Done():
+	case <-pod.gone:
+	}
 }

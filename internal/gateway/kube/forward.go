@@ -124,8 +124,8 @@ func (r *Runtime) ensureForward(ctx context.Context, k *cluster, report gateway.
 // askAgain is the pause between two looks at a port-forward on its way up.
 const askAgain = 20 * time.Millisecond
 
-// launch starts the port-forward and returns when it listens, has ended, or is out
-// of time.
+// launch starts the port-forward and returns when it listens and has looked for a
+// pod, has ended, or is out of time.
 func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	g := r.cfg.Gateway
 	self, err := r.cfg.Self()
@@ -150,7 +150,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 	tick := time.NewTicker(askAgain)
 	defer tick.Stop()
 	for {
-		if f := r.lookForward(); f.running && f.marker.PID == c.PID() {
+		if f := r.lookForward(); f.running && f.marker.PID == c.PID() && f.marker.Link.Problem != notYet {
 			report(fmt.Sprintf("the port-forward listens at %s (pid %d)", f.marker.endpoint().URL(), c.PID()))
 			return nil
 		}

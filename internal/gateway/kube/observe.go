@@ -118,24 +118,24 @@ func (r *Runtime) linksAfter(link string) []string {
 // askRollout puts what the set and its pods are into the chain, and reports whether
 // one of them serves.
 func (r *Runtime) askRollout(c *evidence.Chain, k *cluster, l look, report rollout.Report, o *gateway.Observation) bool {
+	note := func(probe, answer string, v health.Verdict) {
+		c.Evidence = append(c.Evidence, health.Evidence{Probe: probe, Answer: answer, Verdict: v})
+	}
+	for _, f := range report.Facts {
+		note(f.Probe, f.Answer, f.Verdict)
+	}
 	if report.Verdict == health.OK {
-		for _, f := range report.Facts {
-			c.Evidence = append(c.Evidence, health.Evidence{Probe: f.Probe, Answer: f.Answer, Verdict: f.Verdict})
-		}
 		return true
 	}
 	cause := report.Causes[0]
 	o.Hints = hints(k, cause)
-	c.Break(linkRollout, report.Facts[0].Probe, report.Verdict, cause.ID, cause.Message, 0)
-	for _, f := range report.Facts {
-		c.Evidence = append(c.Evidence, health.Evidence{Probe: f.Probe, Answer: f.Answer, Verdict: f.Verdict})
-	}
+	c.Break(linkRollout, linkRollout, report.Verdict, cause.ID, cause.Message, 0)
 	for _, other := range report.Causes[1:] {
-		c.Evidence = append(c.Evidence, health.Evidence{Probe: linkRollout, Answer: other.Message, Verdict: health.Failed})
+		note(linkRollout, other.Message, health.Failed)
 	}
 	if l.eventErr != nil {
-		c.Evidence = append(c.Evidence, health.Evidence{Probe: "events", Answer: l.eventErr.Error(), Verdict: health.Unknown})
-		if p, ok := advisory.Of(l.eventErr); ok && len(report.Causes) == 1 && !cause.Final {
+		note("events", l.eventErr.Error(), health.Unknown)
+		if p, ok := advisory.Of(l.eventErr); ok && !cause.Repair {
 			o.Hints = append(o.Hints, p.Commands()...) // what they say may be the reason
 		}
 	}
@@ -150,6 +150,9 @@ func hints(k *cluster, cause rollout.Cause) []string {
 	}
 	for _, command := range cause.Commands {
 		h = append(h, k.api.Kubectl(command))
+	}
+	if !cause.Final {
+		h = append(h, "creel gateway start") // which waits
 	}
 	return h
 }
@@ -182,8 +185,12 @@ func (r *Runtime) askGateway(ctx context.Context, c *evidence.Chain, k *cluster,
 		verdict, reason, message = through.Verdict, "gateway-forward-waiting", "through the port-forward: "+through.Message
 	}
 	c.Join(q.direct(ctx, k))
-	// It decides when the gateway itself is found healthy.
-	c.Break(linkForward, linkForward, verdict, reason, message, f.took)
+	if c.Broken() {
+		c.Evidence = append(c.Evidence, health.Evidence{Probe: linkForward, Answer: message, Verdict: verdict, Took: health.Micros(f.took)})
+		o.Hints = q.hints
+		return
+	}
+	c.Break(linkForward, linkForward, verdict, reason, fmt.Sprintf("the gateway in pod %s is healthy, and %s", pod.Metadata.Name, message), f.took)
 }
 
 // question is what is asked of the gateway in a pod.
@@ -192,6 +199,7 @@ type question struct {
 	pod     rollout.Pod
 	look    look
 	who     gateway.Identity
+	hints   []string // next commands of a question that could not be put
 }
 
 // put asks at an endpoint.
@@ -226,6 +234,9 @@ func (q *question) direct(ctx context.Context, k *cluster) evidence.Chain {
 	probe := "tunnel to pod " + q.pod.Metadata.Name
 	t, err := k.tunnel(ctx, q.pod.Metadata.Name, port)
 	if err != nil {
+		if p, ok := advisory.Of(err); ok {
+			q.hints = p.Commands()
+		}
 		c.Break(linkForward, probe, health.Unknown, idOf(err, "gateway-unknown"), err.Error(), time.Since(began))
 		return c
 	}

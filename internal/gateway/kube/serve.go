@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net"
 	"os"
@@ -69,7 +68,7 @@ func (r *Runtime) Serve(ctx context.Context) (err error) {
 	}
 	s := &server{runtime: r, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), changed: make(chan struct{}),
 		marker: marker{Version: markerVersion, Gateway: g.Name, PID: os.Getpid(), ProcessStart: start, StartedAt: time.Now().UTC().Truncate(time.Second),
-			Port: port, BuildID: version.BuildID(), Place: k.place(), Link: link{Problem: "the gateway's pod was not looked for yet"}}}
+			Port: port, BuildID: version.BuildID(), Place: k.place(), Link: link{Problem: notYet}}}
 	if err := writeMarker(g, s.marker); err != nil {
 		return host.Explain(fmt.Errorf("record the port-forward: %w", err), g.Dir())
 	}
@@ -87,6 +86,9 @@ func (r *Runtime) Serve(ctx context.Context) (err error) {
 	s.log.Info("port-forward ends")
 	return nil
 }
+
+// notYet is the problem of a port-forward that has just begun.
+const notYet = "the gateway's pod was not looked for yet"
 
 // lockForward takes the lock. One that is just ending is waited for.
 func (r *Runtime) lockForward(ctx context.Context) (*state.Lock, error) {
@@ -219,7 +221,8 @@ func (s *server) serve(ctx context.Context, conn *net.TCPConn) {
 		return
 	}
 	defer way.Close()
-	if err := join(t.ctx, conn, way, t.port); err != nil && !errors.Is(err, io.EOF) && t.ctx.Err() == nil {
+	var local *net.OpError // a client that went away, which is its business
+	if err := join(t.ctx, conn, way, t.port); err != nil && !errors.As(err, &local) && t.ctx.Err() == nil {
 		s.complain("a connection broke", err)
 	}
 }

@@ -1,12 +1,14 @@
 package kube
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"sync"
+	"time"
 
 	"creel/internal/gateway"
 	"creel/internal/kubeapi"
@@ -92,18 +94,24 @@ func join(ctx context.Context, local *net.TCPConn, way *kubeapi.Tunnel, port int
 		}
 		down <- err
 	}()
-	for range 2 {
-		select {
-		case err = <-up:
-		case err = <-down:
-			if err == nil {
-				// The pod has said all it will; what it is still told nobody reads.
-				return nil
-			}
-		}
-		if err != nil {
-			return err
-		}
+	select {
+	case err = <-down: // the pod has said all it will; what it is still told nobody reads
+		return err
+	case err = <-up:
 	}
-	return nil
+	if err == nil {
+		return <-down
+	}
+	// Writing failed: why is what reading says.
+	late := time.NewTimer(lastWord)
+	defer late.Stop()
+	select {
+	case said := <-down:
+		return cmp.Or(said, err)
+	case <-late.C:
+		return err
+	}
 }
+
+// lastWord is how long the pod's end of a broken connection is given to say why.
+const lastWord = 500 * time.Millisecond

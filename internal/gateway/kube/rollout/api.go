@@ -5,6 +5,7 @@
 package rollout
 
 import (
+	"slices"
 	"strconv"
 	"time"
 )
@@ -170,18 +171,16 @@ type Event struct {
 	} `json:"series"`
 }
 
-// last is when the event was last seen: which of its times is set depends on who
+// last is when the event was last seen. Which of its times is set depends on who
 // reported it.
 func (e Event) last() time.Time {
-	last := e.Metadata.CreationTimestamp
 	times := []time.Time{e.FirstTimestamp, e.LastTimestamp, e.EventTime}
 	if e.Series != nil {
 		times = append(times, e.Series.LastObservedTime)
 	}
-	for _, t := range times {
-		if t.After(last) {
-			last = t
-		}
+	last := slices.MaxFunc(times, time.Time.Compare)
+	if last.IsZero() {
+		return e.Metadata.CreationTimestamp
 	}
 	return last
 }

@@ -135,6 +135,12 @@ func TestJudge(t *testing.T) {
 			creating(s)
 			s.Events = append(s.Events, event("pod-1", "FailedMount", mount, time.Hour))
 		}, id: notReady, not: "server-tls"},
+		{name: "an event from before the pod was made, stored since", spoil: func(s *Seen) {
+			creating(s)
+			e := event("pod-1", "FailedMount", mount, time.Hour)
+			e.Metadata.CreationTimestamp = now
+			s.Events = append(s.Events, e)
+		}, id: notReady, not: "server-tls"},
 		{name: "a mount that failed before the pod ran", spoil: func(s *Seen) {
 			unready(&s.Pods[0])
 			s.Events = append(s.Events, event("pod-1", "FailedMount", mount, 5*time.Minute))
