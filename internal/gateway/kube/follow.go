@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -19,7 +20,13 @@ const (
 	// First and longest pause after an attempt that failed.
 	firstPause   = 250 * time.Millisecond
 	longestPause = 10 * time.Second
+	// The longest while the API answers and only no pod is ready: somebody waits for
+	// that one.
+	podPause = time.Second
 )
+
+// errNoPod: there is no pod to lead to at the moment.
+var errNoPod = errors.New("no pod is ready")
 
 // follow leads connections to the gateway's pod until ctx ends.
 func (s *server) follow(ctx context.Context) {
@@ -33,10 +40,13 @@ func (s *server) follow(ctx context.Context) {
 			again = firstPause
 		}
 		s.lead(nil, link{Problem: err.Error()})
-		if !pause(ctx, again/2+rand.N(again)) {
+		if !pause(ctx, again/2+rand.N(again/2)) {
 			return
 		}
 		again = min(2*again, longestPause)
+		if errors.Is(err, errNoPod) {
+			again = min(again, podPause)
+		}
 	}
 }
 
@@ -100,7 +110,7 @@ func (s *server) find(ctx context.Context, k *cluster) (rollout.StatefulSet, rol
 	}
 	i := slices.IndexFunc(pods, rollout.Pod.Ready)
 	if i < 0 {
-		return set, rollout.Pod{}, fmt.Errorf("no pod of statefulset %s is ready", k.set)
+		return set, rollout.Pod{}, fmt.Errorf("statefulset %s: %w", k.set, errNoPod)
 	}
 	return set, pods[i], nil
 }

@@ -47,6 +47,11 @@ func (r *Runtime) bringUp(ctx context.Context, report gateway.Progress, restart 
 	}
 	ctx, cancel := budget.Context(ctx, budget.Rollout, "bring gateway "+g.Name+" up in its cluster")
 	defer cancel()
+	if _, declared := r.declared(); declared && r.lookForward().held {
+		if err := r.Detach(ctx, report); err != nil { // of before it was declared
+			return err
+		}
+	}
 	u := &bringingUp{r: r, k: k, report: report}
 	if restart {
 		if err := u.restart(ctx); err != nil {
