@@ -107,15 +107,21 @@ func inCluster(ctx context.Context, r gateway.Runtime, report gateway.Progress) 
 	return store, left
 }
 
-// detachOrStop ends a gateway, or what makes one reachable that runs elsewhere.
-func detachOrStop(ctx context.Context, r gateway.Runtime, report gateway.Progress) error {
+// ways are how everything of a gateway on this machine is ended: the gateway, unless
+// somebody else runs it, and a port-forward, also when an unreadable desired state
+// does not say any more that there is one.
+func ways(r gateway.Runtime, paths state.Gateway) []func(context.Context, gateway.Progress) error {
 	switch r := r.(type) {
 	case gateway.Remote:
-		return r.Detach(ctx, report)
+		return []func(context.Context, gateway.Progress) error{r.Detach}
 	case gateway.Fixed:
 		if r.Fixed() {
 			return nil
 		}
 	}
-	return r.Stop(ctx, report)
+	all := []func(context.Context, gateway.Progress) error{r.Stop}
+	if held, _, err := state.Held(paths.File(state.PortForwardLock)); err == nil && held {
+		all = append(all, kube.New(kube.Config{Gateway: paths}).Detach)
+	}
+	return all
 }

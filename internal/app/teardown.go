@@ -131,8 +131,10 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		}
 	}
 	report("stopping the gateway")
-	if err := detachOrStop(ctx, runtime, report); err != nil {
-		problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+	for _, end := range ways(runtime, paths) {
+		if err := end(ctx, report); err != nil {
+			problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+		}
 	}
 	if len(left) > 0 {
 		report("removing what Creel made in the cluster")

@@ -138,7 +138,7 @@ func (c Cluster) validate(runtime string) error {
 func (s Sandbox) validateOutside() error {
 	switch {
 	case s.Agent != agent.Command:
-		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command", s.Agent)
+		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command, or want no sandbox (--gateway-only)", s.Agent)
 	case s.Dashboard != Dashboard{}:
 		return errors.New("dashboards are kept by runtime embedded only")
 	case s.Policy != nil || s.PolicyFile != "":

@@ -45,9 +45,6 @@ func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
 	err = s.api.Read(ctx, "list what Creel made in namespace "+s.namespace,
 		s.api.Get().AbsPath(s.secretsPath()).Param("labelSelector", selector), "SecretList", &list)
 	if err != nil {
-		if kubeapi.IsForbidden(err) {
-			return nil, s.advise(ctx, err)
-		}
 		return nil, err
 	}
 	var found []Leftover

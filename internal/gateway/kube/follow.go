@@ -62,12 +62,12 @@ func (s *server) attempt(ctx context.Context) (held bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	// This one tunnel shows that there is a way, and when it breaks.
+	// One tunnel shows that there is a way, and when it breaks.
 	way, err := k.api.Forward(ctx, pod.Metadata.Name)
 	if err != nil {
 		return false, err
 	}
-	defer way.Close()
+	defer func() { _ = way.Close() }()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // ends the connections that were led there
 	port := rollout.Port(pod.Spec)
@@ -76,24 +76,47 @@ func (s *server) attempt(ctx context.Context) (held bool, err error) {
 	tick := time.NewTicker(glance)
 	defer tick.Stop()
 	for {
+		broke := false
 		select {
 		case <-ctx.Done():
 			return true, ctx.Err()
 		case <-way.Done():
-			return true, fmt.Errorf("the tunnel to pod %s has ended", pod.Metadata.Name)
+			broke = true
 		case <-tick.C:
 		}
 		now, err := k.readPod(ctx, pod.Metadata.Name)
 		switch {
-		case err != nil && ctx.Err() == nil:
+		case err == nil:
+			if err := gone(set, pod, now); err != nil {
+				return true, err
+			}
+		case broke:
+			return true, fmt.Errorf("the tunnel to pod %s has ended: %w", pod.Metadata.Name, err)
+		default:
 			// The API may be away for a while; the connections that there are go on.
 			s.complain("look at the pod", err)
-		case now == nil || now.Metadata.UID != pod.Metadata.UID || !set.Owns(*now):
-			return true, fmt.Errorf("pod %s is gone", pod.Metadata.Name)
-		case now.Metadata.DeletionTimestamp != nil:
-			return true, fmt.Errorf("pod %s is being deleted", pod.Metadata.Name)
 		}
+		if !broke {
+			continue
+		}
+		// The pod is the same: who is connected to it some other way is not disturbed.
+		again, err := k.api.Forward(ctx, pod.Metadata.Name)
+		if err != nil {
+			return true, fmt.Errorf("the tunnel to pod %s has ended: %w", pod.Metadata.Name, err)
+		}
+		way = again
 	}
+}
+
+// gone says why a pod is no longer the one that is led to; nil when it is.
+func gone(set rollout.StatefulSet, pod rollout.Pod, now *rollout.Pod) error {
+	switch {
+	case now == nil || now.Metadata.UID != pod.Metadata.UID || !set.Owns(*now):
+		return fmt.Errorf("pod %s is gone", pod.Metadata.Name)
+	case now.Metadata.DeletionTimestamp != nil:
+		return fmt.Errorf("pod %s is being deleted", pod.Metadata.Name)
+	}
+	return nil
 }
 
 // find is the pod to lead to: the first of the set's that is ready.

@@ -22,8 +22,8 @@ import (
 func (w *world) forwarding() (end func() error) {
 	w.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() { ended <- w.runtime().Serve(ctx) }()
+	ended, r := make(chan error, 1), w.runtime()
+	go func() { ended <- r.Serve(ctx) }()
 	done := false
 	end = func() error {
 		if done {
