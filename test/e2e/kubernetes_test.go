@@ -274,13 +274,7 @@ func testGatewayKubernetes(t *testing.T) {
 
 	t.Run("declared-service", func(t *testing.T) {
 		h := h.in(t)
-		h.n.mu.Lock()
-		port := 0
-		for _, r := range h.n.runs {
-			port = r.port
-		}
-		h.n.mu.Unlock()
-		forward := h.forward()
+		port, forward := h.n.run(h.n.podUID()).port, h.forward()
 		h.must(0, "onboard", "--yes", "--gateway-endpoint", fmt.Sprintf("https://127.0.0.1:%d", port))
 		s := h.well()
 		if s.Endpoint != fmt.Sprintf("https://127.0.0.1:%d", port) {

@@ -106,14 +106,14 @@ func (n *podNode) serve() {
 // tend brings one pod a step further.
 func (n *podNode) tend(p apiPod) {
 	name, uid := p.Metadata.Name, p.Metadata.UID
-	run := n.runs[uid]
+	run := n.run(uid)
 	switch {
 	case p.Metadata.DeletionTimestamp != nil:
 		if run != nil {
 			n.node.Cut(n.ns, name)
 			_ = run.cmd.Process.Kill()
 			_ = run.cmd.Wait()
-			delete(n.runs, uid)
+			n.note(uid, nil)
 		}
 		n.ask("DELETE", n.path("pods", name), map[string]any{"gracePeriodSeconds": 0, "preconditions": map[string]any{"uid": uid}})
 	case p.Spec.NodeName == "":
@@ -121,6 +121,22 @@ func (n *podNode) tend(p apiPod) {
 			"target": map[string]any{"kind": "Node", "name": n.node.Name}})
 	case run == nil:
 		n.begin(name, uid)
+	}
+}
+
+func (n *podNode) run(uid string) *podRun {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.runs[uid]
+}
+
+// note keeps a pod that runs; nil forgets it.
+func (n *podNode) note(uid string, r *podRun) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.runs[uid] = r
+	if r == nil {
+		delete(n.runs, uid)
 	}
 }
 
@@ -179,11 +195,10 @@ func (n *podNode) begin(name, uid string) {
 		"OPENSHELL_TLS_CERT=" + filepath.Join(dir, "openshell-server-tls-tls.crt"), "OPENSHELL_TLS_KEY=" + filepath.Join(dir, "openshell-server-tls-tls.key"),
 		"OPENSHELL_TLS_CLIENT_CA=" + filepath.Join(dir, "openshell-server-client-ca-ca.crt")}
 	run.cmd.Stdout, run.cmd.Stderr = log, log
-	run.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	if run.cmd.Start() != nil {
 		return
 	}
-	n.runs[uid] = run
+	n.note(uid, run)
 	n.node.Run(n.ns, name, kubelet.Pod{
 		Dial: func(port int) (net.Conn, error) {
 			if port != 8080 {
