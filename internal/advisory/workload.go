@@ -113,7 +113,7 @@ var workload = []Advisory{
 	},
 	{
 		ID: "gateway-forward-down", Severity: Error, Layer: "gateway", Title: "The port-forward to the gateway does not run",
-		Reason:   "OpenShell clients and people of this machine reach a gateway in a cluster through a forward that Creel keeps, and it has ended or was never started.",
+		Reason:   "OpenShell clients and people of this machine reach a gateway in a cluster through a forward that Creel keeps, and it was never started, has ended, is stopped, or cannot be told apart from other processes.",
 		Commands: []string{startGateway},
 	},
 	{

@@ -41,7 +41,7 @@ func (s *Store) readStatefulSet(ctx context.Context) (statefulSet, error) {
 			return statefulSet{}, err
 		}
 		// Whether or not the namespace may be looked at, no gateway is in it.
-		return statefulSet{}, notApplicable("StatefulSet %q does not exist in namespace %q", s.statefulSet, s.namespace)
+		return statefulSet{}, s.notApplicable("StatefulSet %q does not exist in namespace %q", s.statefulSet, s.namespace)
 	}
 	if err != nil {
 		return statefulSet{}, err
@@ -63,20 +63,21 @@ func (s *Store) parseStatefulSet(operation string, body []byte) (statefulSet, er
 		return statefulSet{}, advisory.New("cluster-not-kubernetes", operation, kubeapi.Scrub(err))
 	}
 	if set.Metadata.DeletionTimestamp != nil {
-		return statefulSet{}, notApplicable("StatefulSet %q in namespace %q is being deleted", s.statefulSet, s.namespace)
+		return statefulSet{}, s.notApplicable("StatefulSet %q in namespace %q is being deleted", s.statefulSet, s.namespace)
 	}
 	return set, nil
 }
 
-func notApplicable(format string, args ...any) error {
-	return advisory.New("secrets-not-applicable", fmt.Sprintf(format, args...), bundle.ErrNotApplicable)
+func (s *Store) notApplicable(format string, args ...any) error {
+	return advisory.New("secrets-not-applicable", fmt.Sprintf(format, args...), bundle.ErrNotApplicable,
+		s.api.Kubectl("get statefulsets"), "kubectl get statefulsets --all-namespaces")
 }
 
 // checkNamespace returns nil when the namespace is there to stay.
 func (s *Store) checkNamespace(ctx context.Context) error {
 	why, err := s.api.NamespaceGone(ctx)
 	if why != "" {
-		return notApplicable("%s", why)
+		return s.notApplicable("%s", why)
 	}
 	return err
 }

@@ -231,6 +231,42 @@ func TestAbsentForbiddenUnreachable(t *testing.T) {
 	})
 }
 
+// What is proposed is understood by the real kubectl, and a right that it grants is
+// one that helps.
+func TestHintsHelp(t *testing.T) {
+	w, _ := healthy(t, "0.0.88")
+	w.forwarding()
+	w.leads(w.uid())
+	w.kubeconfig = w.ServiceAccount(t, w.namespace, "looks", kubeenv.Rule{APIGroups: []string{"apps"}, Resources: []string{"statefulsets"}, Verbs: []string{"get"}},
+		kubeenv.Rule{Resources: []string{"secrets"}, Verbs: []string{"get"}})
+	do := func(o []string) {
+		t.Helper()
+		for _, command := range o {
+			words := strings.Fields(command)
+			if words[0] != "kubectl" {
+				continue
+			}
+			// As somebody who may.
+			words = slices.DeleteFunc(words[1:], func(word string) bool { return word == "--kubeconfig" || word == w.kubeconfig })
+			if slices.Contains(words, "delete") {
+				words = append(words, "--wait=false") // the kubelet that would end it is this test
+			}
+			w.Kubectl(t, "", words...)
+		}
+	}
+	o := w.observe()
+	w.is(o, health.Unknown, "cluster-forbidden", "pods")
+	do(o.Hints)
+	w.eventually("the right that was granted helps", func() bool { return w.observe().Verdict == health.OK })
+	w.status(waiting("ImagePullBackOff", "not found"))
+	do(w.observe().Hints) // the last of them makes the pod anew
+	w.eventually("the pod goes", func() bool { return w.observe().Reason != "gateway-image" })
+	w.Must(t, "PATCH", w.path("apis/apps/v1", "statefulsets", "openshell"), map[string]any{"spec": map[string]any{"replicas": 0}})
+	w.eventually("scaled down", func() bool { return w.observe().Reason == "gateway-scaled-down" })
+	do(w.observe().Hints)
+	w.eventually("scaled up", func() bool { return w.observe().Reason != "gateway-scaled-down" })
+}
+
 func kubeconfigFor(t *testing.T, server string) string {
 	t.Helper()
 	content, err := json.Marshal(map[string]any{"apiVersion": "v1", "kind": "Config", "current-context": "c",

@@ -62,15 +62,17 @@ func (r *Runtime) lookForward() (f forward) {
 		return is(health.Failed, "gateway-forward-down", "the port-forward does not run")
 	case errors.Is(markerErr, fs.ErrNotExist):
 		return is(health.Failed, "gateway-forward-down", "the port-forward is starting or stopping (pid %d)", holder.PID)
+	case idOf(markerErr, "") == "gateway-marker-newer":
+		return is(health.Failed, "gateway-marker-newer", "%v", markerErr)
 	case markerErr != nil:
-		return is(health.Failed, idOf(markerErr, "gateway-unknown"), "%v", markerErr)
+		return is(health.Failed, "gateway-forward-down", "which process the port-forward is cannot be told: %v", markerErr)
 	}
 	p, err := host.Lookup(m.PID)
 	switch {
 	case err == nil && p.Start == m.ProcessStart && p.Stopped():
-		return is(health.Failed, "gateway-hung", "the port-forward (pid %d) is stopped by a signal", m.PID)
+		return is(health.Failed, "gateway-forward-down", "the port-forward (pid %d) is stopped by a signal", m.PID)
 	case err != nil || p.Start != m.ProcessStart:
-		return is(health.Failed, "gateway-marker-stale", "%s names another process than the one that holds the lock", state.PortForwardFile)
+		return is(health.Failed, "gateway-forward-down", "which process the port-forward is cannot be told: %s names another than the one that holds the lock", state.PortForwardFile)
 	}
 	f.marker, f.running = m, true
 	if m.Link.Pod == "" {

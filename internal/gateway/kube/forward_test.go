@@ -272,14 +272,14 @@ func TestMarker(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer lock.Unlock()
-	if f := look(); f.running || f.reason != "gateway-marker-stale" {
+	if f := look(); f.running || f.reason != "gateway-forward-down" || !strings.Contains(f.message, "another") {
 		t.Errorf("start time of another process: %+v", f)
 	}
 	for content, reason := range map[string]string{
-		`{"version":9}`: "gateway-marker-newer", `{`: "gateway-marker-invalid", `{"version":1,"gateway":"other"}`: "gateway-marker-invalid",
-		`{"version":1,"gateway":"claws","pid":1,"process_start":5,"port":80}`: "gateway-marker-invalid",
-		`{"version":1,"gateway":"claws","pid":7,"process_start":5,"port":0}`:  "gateway-marker-invalid",
-		`{"version":1,"gateway":"claws","surprise":1}`:                        "gateway-marker-invalid",
+		`{"version":9}`: "gateway-marker-newer", `{`: "gateway-forward-down", `{"version":1,"gateway":"other"}`: "gateway-forward-down",
+		`{"version":1,"gateway":"claws","pid":1,"process_start":5,"port":80}`: "gateway-forward-down",
+		`{"version":1,"gateway":"claws","pid":7,"process_start":5,"port":0}`:  "gateway-forward-down",
+		`{"version":1,"gateway":"claws","surprise":1}`:                        "gateway-forward-down",
 	} {
 		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
 			t.Fatal(err)
