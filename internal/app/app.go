@@ -80,6 +80,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 		},
 		Uninstall: g.uninstall,
 		Serve:     g.serve,
+		Forward:   g.forward,
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},
@@ -134,6 +135,8 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 		return g.k3s(paths, doc)
 	case desired.External:
 		return external.New(external.Config{Gateway: paths, Endpoint: doc.Gateway.Endpoint})
+	case desired.Kubernetes:
+		return g.kubernetes(paths, doc)
 	}
 	return g.embedded(paths, port, port != 0)
 }

@@ -10,7 +10,6 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/agent"
-	"creel/internal/bundle"
 	"creel/internal/dashboard"
 	"creel/internal/dashboard/probe"
 	"creel/internal/gateway"
@@ -74,15 +73,8 @@ func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 		return layer.Registrar{Inspect: own.InspectRegistration, Write: own.Register}
 	}
 	credentials := func(ctx context.Context) (registration.Credentials, error) {
-		_, snapshot, err := bundle.Survey(ctx, runtime.Secrets())
-		if err != nil {
-			return registration.Credentials{}, err
-		}
-		material, err := bundle.Open(snapshot)
-		if err != nil {
-			return registration.Credentials{}, err
-		}
-		return registration.CredentialsOf(material), nil
+		c, err := clientFiles(ctx, runtime)
+		return registration.CredentialsOf(c), err
 	}
 	endpoint := func() registration.Endpoint {
 		e := runtime.Endpoint()
@@ -96,6 +88,10 @@ func registrar(paths state.Gateway, runtime gateway.Runtime) layer.Registrar {
 				return health.Result{Verdict: health.Unknown, Reason: "secrets-unknown", Message: err.Error()}
 			}
 			r := registration.Inspect(paths, endpoint(), c)
+			if message, opens := registeredByOthers(paths, runtime, r, c); opens {
+				return health.Result{Verdict: health.OK, Message: message,
+					Evidence: []health.Evidence{{Probe: "registration " + r.Directory, Answer: message, Verdict: health.OK, Took: health.Micros(time.Since(began))}}}
+			}
 			out := health.Result{Reason: r.State.Advisory(), Message: r.String(), Absent: r.State == registration.Absent,
 				Evidence: []health.Evidence{{Probe: "registration " + r.Directory, Answer: r.String(), Took: health.Micros(time.Since(began))}}}
 			switch r.State {

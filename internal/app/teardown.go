@@ -106,7 +106,14 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
 		removal.Processes = append(removal.Processes, "openshell-gateway")
 	}
+	if held, holder, err := state.Held(paths.File(state.PortForwardLock)); err == nil && held {
+		removal.Processes = append(removal.Processes, fmt.Sprintf("port-forward (pid %d)", holder.PID))
+	}
 	contained := inGateway(ctx, runtime, report)
+	store, left := inCluster(ctx, runtime, report)
+	for _, l := range left {
+		removal.Cluster = append(removal.Cluster, l.String())
+	}
 	removal.Sandboxes = append(removal.Sandboxes, contained...)
 	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
 		if _, err := os.Lstat(p); err == nil {
@@ -123,15 +130,15 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 			problems = append(problems, fmt.Errorf("delete sandbox %s: %w", sandbox, err))
 		}
 	}
-	fixed, is := runtime.(gateway.Fixed)
-	switch _, housed := runtime.(gateway.Housing); {
-	case is && fixed.Fixed(): // it is somebody else's
-	case housed:
-		report("the gateway goes on: what it runs in, Creel did not make")
-	default:
-		report("stopping the gateway")
-		if err := runtime.Stop(ctx, report); err != nil {
+	for _, end := range ways(runtime, paths) {
+		if err := end(ctx, report); err != nil {
 			problems = append(problems, fmt.Errorf("stop gateway %s: %w", name, err))
+		}
+	}
+	if len(left) > 0 {
+		report("removing what Creel made in the cluster")
+		if err := store.Remove(ctx, left); err != nil {
+			problems = append(problems, fmt.Errorf("remove what Creel made in the cluster: %w", err))
 		}
 	}
 	for _, h := range handles {

@@ -35,6 +35,7 @@ const (
 	ClusterDelete   Name = "cluster-delete"   // an object deleted until it has disappeared
 	ContainerStart  Name = "container-start"  // gateway in a cluster in a container: looked after until ready
 	ContainerSettle Name = "container-settle" // the same, before its container is restarted
+	Rollout         Name = "rollout"          // a gateway in a cluster told to start until it serves
 )
 
 // Entry is one row of the table that `creel help budgets` prints.
@@ -66,6 +67,7 @@ func Table() []Entry {
 		{ClusterDelete, 10 * time.Second, "an object in a cluster deleted until it has disappeared"},
 		{ContainerStart, 60 * time.Second, "gateway in a cluster in a container, started until ready; 5m0s on arm64"},
 		{ContainerSettle, 30 * time.Second, "the same, until its container is restarted"},
+		{Rollout, 180 * time.Second, "gateway in a cluster told to start until it serves"},
 	}
 }
 

@@ -87,6 +87,8 @@ type Deps struct {
 	// Serve is the gateway daemon: it returns when ctx ended and everything was
 	// drained.
 	Serve func(ctx context.Context, gatewayName string) error
+	// Forward is the port-forward to a gateway in a cluster; it returns when ctx ended.
+	Forward func(ctx context.Context, gatewayName string) error
 	// Supervise is the supervisor of the sandbox in dir; it returns an exit code.
 	Supervise func(ctx context.Context, dir string) int
 	// Confine is the child stage of confinement; it returns an exit code.
@@ -128,9 +130,10 @@ type Removal struct {
 	Sandboxes []string // names
 	Paths     []string // files and directories
 	Processes []string // e.g. "gateway daemon (pid 42)"
+	Cluster   []string // what Creel left in a cluster, e.g. "Secret openshell/x of https://…"
 }
 
 // Empty reports that there was nothing of ours.
 func (r Removal) Empty() bool {
-	return len(r.Sandboxes) == 0 && len(r.Paths) == 0 && len(r.Processes) == 0
+	return len(r.Sandboxes) == 0 && len(r.Paths) == 0 && len(r.Processes) == 0 && len(r.Cluster) == 0
 }

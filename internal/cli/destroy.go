@@ -118,7 +118,8 @@ func (a *app) uninstallCommand() *cobra.Command {
 		Short: "Remove a gateway with everything of it, and nothing else",
 		Long: `Stop the gateway, remove its sandboxes with their workspaces, its state, its secrets,
 its registration and its recorded answers, for good, and nothing else. It works with
-the gateway dead and with damaged state. Doing it again changes nothing.`,
+the gateway dead and with damaged state. Doing it again changes nothing. A gateway in
+a cluster goes on there; only the backups that Creel made of its secrets are removed.`,
 		Example: "  creel uninstall --plan\n  creel uninstall --yes",
 		GroupID: "start",
 		Args:    cobra.NoArgs,
@@ -176,6 +177,9 @@ func removalLines(r Removal) []string {
 	}
 	for _, s := range r.Sandboxes {
 		lines = append(lines, "destroy sandbox "+s+" and its workspace")
+	}
+	for _, c := range r.Cluster {
+		lines = append(lines, "delete  "+c)
 	}
 	for _, p := range r.Paths {
 		lines = append(lines, "remove  "+p)

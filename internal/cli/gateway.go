@@ -31,7 +31,7 @@ k3s are in the gateway's container.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayUpgrade(),
-		a.gatewayStatus(), a.gatewayLogs(), a.secretsCommand())
+		a.gatewayStatus(), a.gatewayLogs(), a.gatewayForward(), a.secretsCommand())
 	return cmd
 }
 
@@ -81,21 +81,24 @@ func (a *app) lifecycle(use, short, long string, steps ...func(context.Context, 
 
 func (a *app) gatewayStart() *cobra.Command {
 	return a.lifecycle("start", "Start the gateway", `Start the gateway in the background and return when it is proven healthy. Starting
-a running gateway changes nothing.`, a.startGateway)
+a running gateway changes nothing. Of a gateway in a cluster the bootstrap secrets
+are repaired, its rollout is waited for, and a port-forward to it is kept.`, a.startGateway)
 }
 
 func (a *app) gatewayStop() *cobra.Command {
 	return a.lifecycle("stop", "Stop the gateway", `Stop the gateway and return when it has ended. Sandboxes go on; their dashboards do
 not open until it runs again. Only with runtime k3s they are in the gateway's
 container, and stop with it until the gateway starts. Stopping a stopped gateway
-changes nothing.`, a.stopGateway)
+changes nothing. Of a gateway in a cluster only the port-forward is ended: the rest is
+said, and refused.`, a.stopGateway)
 }
 
 func (a *app) gatewayRestart() *cobra.Command {
 	return a.lifecycle("restart", "Stop and start the gateway",
 		`Stop and start the gateway. One that works and would be started otherwise now is
 upgraded (creel gateway upgrade): if the new one does not come up the old one is back.
-Sandboxes of Creel's own gateway go on meanwhile.`, a.restartGateway)
+Sandboxes of Creel's own gateway go on meanwhile. A gateway in a cluster is rolled: its
+StatefulSet replaces the pods, one after the other.`, a.restartGateway)
 }
 
 func (a *app) restartGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {

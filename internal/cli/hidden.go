@@ -51,3 +51,21 @@ func (a *app) hiddenCommands() []*cobra.Command {
 	agent.AddCommand(console, openclaw)
 	return []*cobra.Command{supervise, confine, agent}
 }
+
+// gatewayForward is the process that keeps a way to a gateway in a cluster.
+func (a *app) gatewayForward() *cobra.Command {
+	return &cobra.Command{
+		Use: "forward", Hidden: true, Args: cobra.NoArgs,
+		Short: "Keep a port-forward to the gateway (started by Creel)",
+		Long: `Be the port-forward to a gateway in a cluster, in the foreground, until interrupted.
+"creel gateway start" runs it in the background.`,
+		Example: "  creel gateway forward",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			name, err := a.gatewayName()
+			if err != nil {
+				return err
+			}
+			return a.Forward(cmd.Context(), name)
+		},
+	}
+}

@@ -7,7 +7,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"creel/internal/advisory"
 	"creel/internal/bundle"
+	"creel/internal/gateway"
 )
 
 // worldCluster is a cluster with one gateway of generation 1 in namespace
@@ -48,3 +50,22 @@ func (c worldCluster) Apply(_ context.Context, write []bundle.Secret, _ bundle.S
 }
 
 func (c worldCluster) Roll(context.Context, []string) (bool, error) { return true, nil }
+
+// remoteRuntime is the world's gateway when it is recorded to be in the cluster.
+type remoteRuntime struct {
+	worldRuntime
+	cluster worldCluster
+}
+
+func (r remoteRuntime) Name() string                                   { return "kubernetes" }
+func (r remoteRuntime) Secrets() bundle.Target                         { return r.cluster }
+func (r remoteRuntime) Detach(context.Context, gateway.Progress) error { return nil }
+
+func (r remoteRuntime) Stop(context.Context, gateway.Progress) error {
+	return advisory.New("gateway-in-cluster", "the port-forward has ended; gateway creel goes on in its cluster", nil)
+}
+
+func (r remoteRuntime) Restart(_ context.Context, report gateway.Progress) error {
+	report("telling the set to start its pods again")
+	return nil
+}

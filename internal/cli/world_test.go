@@ -112,13 +112,23 @@ func (w *world) get() (out worldState) {
 // deps are the dependencies of a program in this world.
 func (w *world) deps(getenv func(string) string) Deps {
 	roots := func() (state.Roots, error) { return state.RootsFrom(getenv) }
-	runtime := func(string) (gateway.Runtime, error) { return worldRuntime{w}, nil }
+	runtime := func(name string) (gateway.Runtime, error) {
+		if r, err := roots(); err == nil {
+			if d, err := desired.Load(r.Gateway(name).Desired()); err == nil && d.Runtime == desired.Kubernetes {
+				return remoteRuntime{worldRuntime{w}, worldCluster{w, Place{Namespace: "openshell"}}}, nil
+			}
+		}
+		return worldRuntime{w}, nil
+	}
 	return Deps{
 		Getenv: getenv, Build: Build{Version: "1.2.3", ID: "abc"}, Roots: roots, Runtime: runtime,
 		Layers: func(_ context.Context, d desired.Document, scope Scope) (Stack, error) {
 			return w.layers(d, scope, machine(getenv).WSL)
 		},
 		AttachRegistration: func(_ string, c bundle.ClientFiles, belongs func([]byte) bool, force bool) (string, error) {
+			if _, err := os.Stat(filepath.Join(filepath.Dir(w.path), "registered-by-creel")); err == nil {
+				return "of-this-machine", nil
+			}
 			registered, err := os.ReadFile(filepath.Join(filepath.Dir(w.path), "registered.crt"))
 			if err != nil {
 				return "not-registered", nil
@@ -159,6 +169,9 @@ func (w *world) deps(getenv func(string) string) Deps {
 			}
 			g := r.Gateway(name)
 			removal := Removal{}
+			if d, err := desired.Load(g.Desired()); err == nil && d.Runtime == desired.Kubernetes {
+				removal.Cluster = []string{"Secret openshell/x-creel-backup-1"}
+			}
 			for _, p := range []string{g.Dir(), g.Desired()} {
 				if !isAbsent(p) {
 					removal.Paths = append(removal.Paths, p)
@@ -176,6 +189,7 @@ func (w *world) deps(getenv func(string) string) Deps {
 			return removal, err
 		},
 		Serve:     func(context.Context, string) error { return errors.New("the world has no daemon") },
+		Forward:   func(_ context.Context, name string) error { return errors.New("the world has no way to " + name) },
 		Supervise: func(context.Context, string) int { return 7 },
 		Confine:   func(context.Context) int { return 8 },
 		Console:   func(context.Context) int { return 9 },

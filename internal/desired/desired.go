@@ -40,11 +40,13 @@ type Document struct {
 
 // Gateway is where the gateway listens.
 type Gateway struct {
-	// Port is the wanted port; 0 means 17670 or the next free one. A port that is
-	// written down is explicit: no other is taken.
+	// Port is the wanted port, of the port-forward on runtime kubernetes; 0 means the
+	// runtime's usual one or the next free one. A port that is written down is
+	// explicit: no other is taken.
 	Port int `yaml:"port,omitempty"`
 	// Endpoint is where a gateway of runtime external is, as a URL; empty is what its
-	// registration says.
+	// registration says. On runtime kubernetes it is a service that this machine
+	// reaches without a port-forward.
 	Endpoint string `yaml:"endpoint,omitempty"`
 	// TLS is "plaintext" where a gateway of runtime openshell was asked to serve
 	// without; empty is mtls.

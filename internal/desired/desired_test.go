@@ -75,6 +75,9 @@ func TestParseRefuses(t *testing.T) {
 		{"endpoint of embedded", start + "gateway: {endpoint: \"https://h:1\"}\n", "desired-invalid", []string{"external"}},
 		{"endpoint with a path", start + "runtime: external\ngateway: {endpoint: \"https://h:1/x\"}\n", "desired-invalid", []string{"nothing more"}},
 		{"endpoint with a password", start + "runtime: external\ngateway: {endpoint: \"https://u:p@h:1\"}\n", "desired-invalid", []string{"user information"}},
+		{"plain endpoint of kubernetes", start + "runtime: kubernetes\ngateway: {endpoint: \"http://h:1\"}\n", "desired-invalid", []string{"https"}},
+		{"port and endpoint of kubernetes", start + "runtime: kubernetes\ngateway: {endpoint: \"https://h:1\", port: 5}\n", "desired-invalid", []string{"port-forward"}},
+		{"endpoint of k3s", start + "runtime: k3s\ngateway: {endpoint: \"https://h:1\"}\n", "desired-invalid", []string{"kubernetes"}},
 		{"port of external", start + "runtime: external\ngateway: {port: 5}\n", "desired-invalid", []string{"gateway.endpoint"}},
 		{"tls", start + "runtime: openshell\ngateway: {tls: none}\n", "desired-invalid", []string{"none", "plaintext"}},
 		{"plaintext of embedded", start + "gateway: {tls: plaintext}\n", "desired-invalid", []string{"openshell"}},
@@ -238,6 +241,23 @@ func TestPolicyFileIsTakenIn(t *testing.T) {
 	write("p.yaml", "version: 1\ncolour: red\n")
 	if _, err := Load(main); !isAdvisory(err, "desired-invalid") || !strings.Contains(err.Error(), "p.yaml") {
 		t.Errorf("bad policy file: %v", err)
+	}
+}
+
+// A kubeconfig is found beside the file that names it, from whatever directory it is
+// read later.
+func TestKubeconfigIsBesideTheFile(t *testing.T) {
+	dir := t.TempDir()
+	for given, want := range map[string]string{"k.yaml": filepath.Join(dir, "k.yaml"), "../k.yaml": filepath.Join(filepath.Dir(dir), "k.yaml"), "/k.yaml": "/k.yaml"} {
+		path := filepath.Join(dir, "f.yaml")
+		content := start + "runtime: kubernetes\ngateway: {endpoint: \"https://gw.example:8443\"}\ncluster: {kubeconfig: \"" + given + "\"}\n"
+		if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		d, err := Load(path)
+		if err != nil || d.Cluster.Kubeconfig != want || !d.GatewayOnly() {
+			t.Errorf("%s: %q, %v; want %q", given, d.Cluster.Kubeconfig, err, want)
+		}
 	}
 }
 

@@ -230,8 +230,16 @@ func unreadable(err error) error {
 	return advisory.New("desired-unreadable", "read desired state", err)
 }
 
-// inlined replaces every policyFile by what the file says now.
+// inlined replaces every policyFile by what the file says now, and makes the
+// kubeconfig's path mean the same everywhere.
 func (d Document) inlined(path string) (Document, error) {
+	if k := d.Cluster.Kubeconfig; k != "" && !filepath.IsAbs(k) {
+		abs, err := filepath.Abs(filepath.Join(filepath.Dir(path), k))
+		if err != nil {
+			return Document{}, invalid(path, fmt.Errorf("cluster.kubeconfig: %w", err))
+		}
+		d.Cluster.Kubeconfig = abs
+	}
 	for _, s := range d.Sandboxes {
 		if s.PolicyFile == "" {
 			continue

@@ -83,8 +83,10 @@ func (g Gateway) validate(runtime string) error {
 		return err
 	}
 	switch {
-	case g.Endpoint != "" && runtime != External:
-		return fmt.Errorf("gateway.endpoint is for runtime external, not for %s", runtime)
+	case g.Endpoint != "" && runtime != External && runtime != Kubernetes:
+		return fmt.Errorf("gateway.endpoint is for runtimes external and kubernetes, not for %s", runtime)
+	case g.Endpoint != "" && g.Port != 0 && runtime == Kubernetes:
+		return errors.New("gateway.port is of the port-forward, which gateway.endpoint replaces")
 	case g.Port != 0 && runtime == External:
 		return errors.New("gateway.port is a port of this machine; runtime external takes gateway.endpoint")
 	case g.TLS != "" && g.TLS != Plaintext && g.TLS != "mtls":
@@ -103,6 +105,8 @@ func (g Gateway) validate(runtime string) error {
 		return errors.New("gateway.endpoint must not hold user information")
 	case u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || strings.Trim(u.Path, "/") != "" || u.RawQuery != "" || u.Fragment != "":
 		return errors.New("gateway.endpoint must be https://HOST:PORT or http://HOST:PORT and nothing more")
+	case u.Scheme != "https" && runtime == Kubernetes:
+		return errors.New("gateway.endpoint must be https://HOST:PORT on runtime kubernetes: the gateway is asked with its certificates")
 	}
 	return nil
 }
@@ -135,7 +139,7 @@ func (c Cluster) validate(runtime string) error {
 func (s Sandbox) validateOutside() error {
 	switch {
 	case s.Agent != agent.Command:
-		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command", s.Agent)
+		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command, or want no sandbox (--gateway-only)", s.Agent)
 	case !s.Dashboard.empty():
 		return errors.New("dashboards are kept by runtime embedded only")
 	case s.Policy != nil || s.PolicyFile != "":

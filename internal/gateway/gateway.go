@@ -130,6 +130,25 @@ type Mender interface {
 	Mend(ctx context.Context, id string, report Progress) error
 }
 
+// Restarter is a Runtime that restarts its gateway in another way than by stopping
+// and starting it.
+type Restarter interface {
+	Runtime
+	// Restart returns when a gateway that began after the call is ready, or as Start
+	// does.
+	Restart(ctx context.Context, report Progress) error
+}
+
+// Remote is a Runtime whose gateway runs elsewhere and is its owner's to start and
+// to stop: Start mends what keeps it from being ready, waits for it, and makes it
+// reachable from this machine; Stop refuses.
+type Remote interface {
+	Runtime
+	// Detach ends what makes it reachable from this machine, and leaves the gateway
+	// as it is. Detaching what is detached changes nothing.
+	Detach(ctx context.Context, report Progress) error
+}
+
 // Inspection is what the gateway observes of one sandbox.
 type Inspection struct {
 	Name           string

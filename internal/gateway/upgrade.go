@@ -58,9 +58,12 @@ func Disturbed(ctx context.Context, r Runtime) []string {
 	return nil
 }
 
-// Restart stops and starts a gateway. One that works and would be started otherwise
+// Restart stops and starts a gateway, unless its runtime has another way. One that works and would be started otherwise
 // than it runs is upgraded, so that there is a way back.
 func Restart(ctx context.Context, r Runtime, report Progress) error {
+	if own, ok := r.(Restarter); ok {
+		return own.Restart(ctx, report)
+	}
 	if u, ok := r.(Upgrader); ok {
 		if o := r.Observe(ctx); o.Verdict == health.OK && len(o.Drift) > 0 {
 			return u.Upgrade(ctx, UpgradeOptions{}, report)

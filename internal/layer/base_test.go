@@ -224,6 +224,76 @@ func TestGatewayLayerUpgrades(t *testing.T) {
 	}
 }
 
+// remote is a gateway that runs elsewhere.
+type remote struct{ *fake }
+
+func (r remote) Detach(context.Context, gateway.Progress) error { return r.note("detach") }
+
+// A gateway that runs elsewhere is waited for and made reachable, never stopped; and
+// what waiting does not mend is left to its owner.
+func TestRemoteGatewayLayer(t *testing.T) {
+	for _, c := range []struct {
+		name        string
+		found       health.Result
+		plan, calls string
+	}{
+		{"healthy", health.Result{Verdict: health.OK}, "", ""},
+		{"failed", health.Result{Verdict: health.Failed, Reason: "gateway-pod-not-ready"}, "start-gateway", "start-gateway"},
+		{"hung", health.Result{Verdict: health.Failed, Reason: "gateway-hung"}, "start-gateway", "start-gateway"},
+		{"forward down", health.Result{Verdict: health.Failed, Reason: "gateway-forward-down"}, "start-gateway", "start-gateway"},
+		{"secrets are still missing", health.Result{Verdict: health.Unknown, BlockedBy: "secrets"}, "start-gateway", "start-gateway"},
+		{"scaled down by its owner", health.Result{Verdict: health.Failed, Reason: "gateway-scaled-down"}, "", ""},
+		{"not installed", health.Result{Verdict: health.Failed, Reason: "gateway-statefulset-absent", Absent: true}, "", ""},
+		{"unknown", health.Result{Verdict: health.Unknown, Reason: "cluster-unreachable"}, "", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := remote{newFake()}
+			l := NewGateway("creel", r, NewSession(r))
+			plan := l.Plan(t.Context(), c.found)
+			if ids(plan) != c.plan {
+				t.Fatalf("plan %q, want %q", ids(plan), c.plan)
+			}
+			for _, do := range plan {
+				if len(do.Disturbs) != 0 || do.Destructive || strings.Contains(do.Title, "restart") {
+					t.Errorf("%+v", do)
+				}
+				if err := l.Mend(t.Context(), do, func(string) {}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if got := strings.Join(r.calls, ", "); got != c.calls {
+				t.Errorf("calls %q, want %q", got, c.calls)
+			}
+		})
+	}
+}
+
+// Where there is no gateway whose secrets these could be, that is known, and nothing
+// is issued.
+func TestSecretsOfNoGateway(t *testing.T) {
+	r := elsewhere{newFake()}
+	l := NewSecrets(r)
+	found := l.Inspect(t.Context())
+	known(t, found)
+	if found.Verdict != health.Failed || found.Reason != "secrets-not-applicable" || found.Absent {
+		t.Errorf("%+v", found)
+	}
+	if plan := l.Plan(t.Context(), found); len(plan) != 0 {
+		t.Errorf("plan %v", plan)
+	}
+}
+
+// elsewhere has secrets that are nobody's yet.
+type elsewhere struct{ *fake }
+
+func (e elsewhere) Secrets() bundle.Target { return nobodys{e.fake.Secrets()} }
+
+type nobodys struct{ bundle.Target }
+
+func (nobodys) Requirements(context.Context) (bundle.Requirements, error) {
+	return bundle.Requirements{}, advisory.New("secrets-not-applicable", "no namespace", bundle.ErrNotApplicable)
+}
+
 // A gateway that is started again is dialled again: its old connection is closed.
 func TestGatewayIsDialledAgain(t *testing.T) {
 	f := newFake()

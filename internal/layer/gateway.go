@@ -84,7 +84,8 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 // Plan asks a runtime that knows what mends its gateway. Else it starts a gateway
 // that does not run and restarts one that is broken, unless it is something that only
 // a person can mend, as a file of a newer Creel. Where supervisors keep sandboxes and
-// reconnect, no sandbox is disturbed.
+// reconnect, no sandbox is disturbed. A gateway that runs elsewhere is waited for, and
+// its port-forward is mended; it is not restarted.
 func (g *gatewayLayer) Plan(ctx context.Context, found health.Result) []Action {
 	if f, fixed := g.runtime.(gateway.Fixed); fixed && f.Fixed() {
 		return nil // somebody else runs it
@@ -97,8 +98,15 @@ func (g *gatewayLayer) Plan(ctx context.Context, found health.Result) []Action {
 		return actions
 	}
 	a, _ := advisory.Lookup(found.Reason)
+	_, remote := g.runtime.(gateway.Remote)
 	switch {
 	case found.Verdict == health.OK, a.Blocking:
+		return nil
+	case remote && blocked(found):
+		return []Action{{ID: "start-gateway", Title: "wait until gateway " + g.name + " is ready in its cluster, and make it reachable from here"}}
+	case remote && found.Verdict == health.Failed:
+		return []Action{{ID: "start-gateway", Title: fmt.Sprintf("bring gateway %s up in its cluster (%s)", g.name, strings.TrimSuffix(found.Message, "."))}}
+	case remote:
 		return nil
 	case found.Absent || blocked(found):
 		return []Action{{ID: "start-gateway", Title: "start gateway " + g.name}}

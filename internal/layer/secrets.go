@@ -2,6 +2,7 @@ package layer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,6 +24,12 @@ func (s *secretsLayer) Title() string   { return "Bootstrap secrets" }
 func (s *secretsLayer) Inspect(ctx context.Context) health.Result {
 	began := time.Now()
 	want, snapshot, err := bundle.Survey(ctx, s.runtime.Secrets())
+	if errors.Is(err, bundle.ErrNotApplicable) {
+		// That is known: there is no gateway that could have any.
+		r := unknown("secrets-not-applicable", err)
+		r.Verdict = health.Failed
+		return r
+	}
 	if err != nil {
 		return unknown("secrets-unknown", err)
 	}

@@ -57,6 +57,13 @@ func Changes(recorded *desired.Document, now desired.Document) []Change {
 		note("runtime", before.Runtime, now.Runtime, layer.Gateway)
 	}
 	note("gateway endpoint", before.Gateway.Endpoint, now.Gateway.Endpoint, layer.Gateway)
+	for _, c := range []struct{ what, from, to string }{
+		{"kubeconfig", before.Cluster.Kubeconfig, now.Cluster.Kubeconfig}, {"context", before.Cluster.Context, now.Cluster.Context},
+		{"container", before.Cluster.Container, now.Cluster.Container}, {"namespace", before.Cluster.Namespace, now.Cluster.Namespace},
+		{"statefulset", before.Cluster.StatefulSet, now.Cluster.StatefulSet},
+	} {
+		note(c.what, c.from, c.to, layer.Secrets, layer.Gateway, layer.Registration)
+	}
 	note("gateway tls", cmp.Or(before.Gateway.TLS, "mtls"), cmp.Or(now.Gateway.TLS, "mtls"), layer.Gateway, layer.Registration)
 	note("provider", before.Inference.Provider, now.Inference.Provider, layer.Inference)
 	note("endpoint", before.Inference.EndpointURL, now.Inference.EndpointURL, layer.Inference)

@@ -1,6 +1,8 @@
 package onboard
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -62,6 +64,33 @@ func TestSettleGatewayOnly(t *testing.T) {
 				t.Errorf("%v", err)
 			}
 		})
+	}
+}
+
+// A kubeconfig is read from other directories too.
+func TestKubeconfigIsAbsolute(t *testing.T) {
+	t.Chdir(t.TempDir())
+	here, err := os.Getwd()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Settle(t.Context(), Inputs{Gateway: "creel", GatewayOnly: true, Flags: map[Key]string{Runtime: desired.Kubernetes, Kubeconfig: "k.yaml"},
+		Getenv: func(string) string { return "" }})
+	if err != nil || s.Document.Cluster.Kubeconfig != filepath.Join(here, "k.yaml") {
+		t.Errorf("%q, %v", s.Document.Cluster.Kubeconfig, err)
+	}
+}
+
+// A fresh start forgets answers about the model, and not how and where the gateway
+// is run.
+func TestFreshKeepsTheRuntime(t *testing.T) {
+	d := desired.New("creel")
+	d.Runtime, d.Driver, d.Cluster.Namespace = desired.Kubernetes, "kubernetes", "ns"
+	p := &person{t: t, answers: map[string]string{"Model provider": "none"}}
+	s, err := Settle(t.Context(), Inputs{Gateway: "creel", Recorded: &d, Fresh: true, Flags: map[Key]string{Name: "box"}, Command: []string{"make"},
+		Getenv: func(string) string { return "" }, Prompter: p})
+	if err != nil || s.Document.Runtime != desired.Kubernetes || s.Document.Cluster.Namespace != "ns" || len(p.asked) != 1 {
+		t.Errorf("%+v, asked %q, %v", s.Document, p.asked, err)
 	}
 }
 

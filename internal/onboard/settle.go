@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -93,7 +94,14 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	}
 	for key, field := range map[Key]*string{Kubeconfig: &doc.Cluster.Kubeconfig, KubeContext: &doc.Cluster.Context,
 		Namespace: &doc.Cluster.Namespace, StatefulSet: &doc.Cluster.StatefulSet, Container: &doc.Cluster.Container} {
-		if v, _ := s.given(key); v != "" {
+		if v, from := s.given(key); v != "" {
+			if key == Kubeconfig { // it is read from other directories too
+				abs, err := filepath.Abs(v)
+				if err != nil {
+					return Settled{}, invalid(from, err)
+				}
+				v = abs
+			}
 			*field = v
 		}
 	}

@@ -418,6 +418,8 @@ func TestChanges(t *testing.T) {
 			[]string{"sandbox/old environment: A [sandbox agent dashboard]"}},
 		{"another sandbox", func(d *desired.Document) { *d = d.With(desired.Sandbox{Name: "new"}) }, []string{"sandbox/new: new, agent console [sandbox agent dashboard]"}},
 		{"one less", func(d *desired.Document) { *d = d.Without("old") }, []string{"sandbox/old: no longer wanted; it is left as it is []"}},
+		{"where in a cluster", func(d *desired.Document) { d.Cluster = desired.Cluster{Context: "east", Namespace: "ns"} },
+			[]string{"context: east [secrets gateway registration]", "namespace: ns [secrets gateway registration]"}},
 		{"gateway port", func(d *desired.Document) { d.Gateway.Port = 5000 }, []string{"gateway port: any free port becomes 5000 [gateway registration]"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -43,9 +43,9 @@ type Credentials struct {
 	Key  []byte
 }
 
-// CredentialsOf takes the client's part of a set of bootstrap secrets.
-func CredentialsOf(m bundle.Material) Credentials {
-	return Credentials{CA: m.CAPEM, Cert: m.ClientPEM.Cert, Key: m.ClientPEM.Key}
+// CredentialsOf makes credentials of what opens a gateway.
+func CredentialsOf(c bundle.ClientFiles) Credentials {
+	return Credentials{CA: c.CA, Cert: c.Cert, Key: c.Key}
 }
 
 // metadata is metadata.json, with the fields that OpenShell clients read of a

@@ -499,7 +499,7 @@ func TestRegistrationOpensTheGateway(t *testing.T) {
 	server.StartTLS()
 	defer server.Close()
 	port := server.Listener.Addr().(*net.TCPAddr).Port
-	mustWrite(t, g, Endpoint{Host: "127.0.0.1", Port: port}, CredentialsOf(material), false)
+	mustWrite(t, g, Endpoint{Host: "127.0.0.1", Port: port}, CredentialsOf(bundle.ClientFiles{CA: material.CAPEM, Cert: material.ClientPEM.Cert, Key: material.ClientPEM.Key}), false)
 
 	var m metadata
 	text, err := os.ReadFile(g.Registration() + "/metadata.json")

@@ -66,6 +66,9 @@ const (
 	KeptDir           = "kept"              // upgrade/: the old gateway's files
 	RefusedDir        = "refused"           // upgrade/: what a gateway wrote that did not come up
 	OldProgramFile    = "old"               // upgrade/: the old gateway's executable, runtime openshell
+	PortForwardLock   = "portforward.lock"  // flock held by the port-forward to a gateway in a cluster
+	PortForwardFile   = "portforward.json"  // its marker
+	PortForwardLog    = "portforward.log"   // what it has to say
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

@@ -115,6 +115,22 @@ func BenchmarkGatewayStatus(b *testing.B) {
 			h.must(0, "gateway", "status")
 		}
 	})
+	b.Run("kubernetes", func(b *testing.B) {
+		h := newKubeHome(b, "version=0.0.88")
+		h.onboarded(0)
+		for b.Loop() {
+			h.must(0, "gateway", "status")
+		}
+		b.StopTimer()
+		b.ReportMetric(resident(b, h.forward()), "forward-MiB")
+	})
+	b.Run("kubernetes-all-layers", func(b *testing.B) {
+		h := newKubeHome(b, "version=0.0.88")
+		h.onboarded(0)
+		for b.Loop() {
+			h.must(0, "status")
+		}
+	})
 	// From the end of the gateway's process to the answer that it is dead.
 	b.Run("dead", func(b *testing.B) {
 		h := newGatewayHome(b, "", "version=0.0.88")
@@ -229,6 +245,18 @@ func BenchmarkUpgradeAway(b *testing.B) {
 	slices.Sort(away)
 	b.ReportMetric(away[len(away)/2], "away-ms-median")
 	b.ReportMetric(away[len(away)-1], "away-ms-most")
+}
+
+// From a namespace in which nothing but the StatefulSet is to a gateway that is proven
+// healthy through its port-forward and registered. The pod itself begins at once.
+func BenchmarkOnboardKubernetes(b *testing.B) {
+	for b.Loop() {
+		b.StopTimer()
+		h := newKubeHome(b, "version=0.0.88")
+		eventually(b, "the pod waits", func() bool { return h.n.podUID() != "" })
+		b.StartTimer()
+		h.onboarded(0)
+	}
 }
 
 // end kills a process and returns when it has ended.

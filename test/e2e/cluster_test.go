@@ -20,7 +20,7 @@ import (
 )
 
 // clusters is the control plane that the suites about clusters share.
-var clusters kubeenv.Shared
+var clusters = kubeenv.Shared{Options: []kubeenv.Option{kubeenv.WithControllerManager()}}
 
 // The secrets of generation 1, in their fixed order.
 var generation1 = []string{"openshell-server-tls", "openshell-server-client-ca", "openshell-client-tls", "openshell-ssh-handshake"}

@@ -119,6 +119,7 @@ func TestE2E(t *testing.T) {
 	t.Run("openshell-gateway-upgrade", testUpgrade)
 	t.Run("gateway-external", testExternal)
 	t.Run("gateway-k3s", testK3s)
+	t.Run("gateway-kubernetes", testGatewayKubernetes)
 	t.Run("busy", testBusy)
 	t.Run("bad-input", testBadInput)
 	t.Run("destroy-with-dead-gateway", testDestroyDead)

@@ -3,7 +3,6 @@ package kubestore
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,6 +16,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/bundle"
+	"creel/internal/kubeapi"
 )
 
 // change is one secret to write.
@@ -89,7 +89,7 @@ func (s *Store) plan(write []bundle.Secret, prev bundle.Snapshot) ([]change, err
 		if c.recreate && len(current.Metadata.Finalizers) > 0 {
 			return nil, advisory.New("cluster-refused", fmt.Sprintf("Secret %s/%s cannot be changed and would have to be deleted, which the finalizers %s hold back",
 				s.namespace, secret.Name, strings.Join(current.Metadata.Finalizers, ", ")), nil,
-				s.kubectl("get secret "+secret.Name+" -o jsonpath={.metadata.finalizers}"))
+				s.api.Kubectl("get secret "+secret.Name+" -o jsonpath={.metadata.finalizers}"))
 		}
 		changes = append(changes, c)
 	}
@@ -109,13 +109,13 @@ func (c change) urgency() int {
 }
 
 func (s *Store) apply(ctx context.Context, changes []change) error {
-	if err := s.requireRights(ctx, s.rightsFor(changes)); err != nil {
+	if err := s.api.Require(ctx, s.rightsFor(changes)); err != nil {
 		return err
 	}
 	if err := s.rehearse(ctx, changes); err != nil {
 		return err
 	}
-	if err := inParallel(changes, func(i int, c change) (err error) {
+	if err := kubeapi.InParallel(changes, func(i int, c change) (err error) {
 		changes[i].backup, err = s.backUp(ctx, c)
 		return err
 	}); err != nil {
@@ -154,7 +154,7 @@ func asChanged(err error) error {
 	switch {
 	case explained:
 		return err
-	case isGoing(err):
+	case kubeapi.IsGoing(err):
 		return fmt.Errorf("%w: %w", bundle.ErrNotApplicable, err)
 	case apierrors.IsConflict(err), apierrors.IsAlreadyExists(err), apierrors.IsNotFound(err):
 		return fmt.Errorf("%w: %w", bundle.ErrChanged, err)
@@ -185,7 +185,7 @@ func (s *Store) write(ctx context.Context, c change) error {
 
 func (s *Store) create(ctx context.Context, o *object, dryRun bool) error {
 	operation := fmt.Sprintf("create Secret %s/%s", s.namespace, o.Metadata.Name)
-	_, err := s.do(ctx, operation, rehearsed(s.api.Post().AbsPath(s.secretsPath()), dryRun).Body(encode(o)))
+	_, err := s.api.Do(ctx, operation, rehearsed(s.api.Post().AbsPath(s.secretsPath()), dryRun).Body(kubeapi.Encode(o)))
 	return err
 }
 
@@ -193,7 +193,7 @@ func (s *Store) create(ctx context.Context, o *object, dryRun bool) error {
 // the metadata are conditions.
 func (s *Store) update(ctx context.Context, o *object, dryRun bool) error {
 	operation := fmt.Sprintf("update Secret %s/%s", s.namespace, o.Metadata.Name)
-	_, err := s.do(ctx, operation, rehearsed(s.api.Put().AbsPath(s.secretPath(o.Metadata.Name)), dryRun).Body(encode(o)))
+	_, err := s.api.Do(ctx, operation, rehearsed(s.api.Put().AbsPath(s.secretPath(o.Metadata.Name)), dryRun).Body(kubeapi.Encode(o)))
 	return err
 }
 
@@ -208,7 +208,7 @@ func (s *Store) delete(ctx context.Context, o *object, dryRun bool) error {
 		options.DryRun = []string{metav1.DryRunAll}
 	}
 	operation := fmt.Sprintf("delete Secret %s/%s", s.namespace, o.Metadata.Name)
-	_, err := s.do(ctx, operation, s.api.Delete().AbsPath(s.secretPath(o.Metadata.Name)).Body(encode(options)))
+	_, err := s.api.Do(ctx, operation, s.api.Delete().AbsPath(s.secretPath(o.Metadata.Name)).Body(kubeapi.Encode(options)))
 	return err
 }
 
@@ -242,16 +242,6 @@ func (s *Store) awaitGone(ctx context.Context, o *object) error {
 		case <-tick.C:
 		}
 	}
-}
-
-// encode is the JSON of what cannot fail to have one: structs and maps of
-// strings and bytes.
-func encode(v any) []byte {
-	b, err := json.Marshal(v)
-	if err != nil {
-		panic(fmt.Sprintf("kubestore: encode %T: %v", v, err))
-	}
-	return b
 }
 
 // rehearsed makes a request that the API checks in every way and does not carry

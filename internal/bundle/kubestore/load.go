@@ -7,13 +7,13 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"sync"
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
 	"creel/internal/health"
+	"creel/internal/kubeapi"
 )
 
 // token is the note in a bundle.Snapshot: every object that was asked for as it
@@ -39,7 +39,7 @@ func (s *Store) load(ctx context.Context, want bundle.Requirements) (bundle.Snap
 	}
 	names := want.Stored()
 	found := make([]*object, len(names))
-	err := inParallel(names, func(i int, name string) (err error) {
+	err := kubeapi.InParallel(names, func(i int, name string) (err error) {
 		found[i], err = s.readSecret(ctx, name)
 		return err
 	})
@@ -52,7 +52,7 @@ func (s *Store) load(ctx context.Context, want bundle.Requirements) (bundle.Snap
 		}
 	}
 	t := token{namespace: s.namespace, objects: map[string]*object{}}
-	snapshot := bundle.Snapshot{Secrets: map[string]bundle.Secret{}, Caveats: slices.Clone(s.caveats)}
+	snapshot := bundle.Snapshot{Secrets: map[string]bundle.Secret{}, Caveats: slices.Clone(s.api.Caveats())}
 	for i, name := range names {
 		t.objects[name] = found[i]
 		if o := found[i]; o != nil {
@@ -75,9 +75,9 @@ func (s *Store) readSecret(ctx context.Context, name string) (*object, error) {
 	}
 	o := &object{}
 	operation := fmt.Sprintf("read Secret %s/%s", s.namespace, name)
-	err := s.read(ctx, operation, s.api.Get().AbsPath(s.secretPath(name)), "Secret", o)
+	err := s.api.Read(ctx, operation, s.api.Get().AbsPath(s.secretPath(name)), "Secret", o)
 	switch {
-	case isAbsent(err, "secrets", name):
+	case kubeapi.IsAbsent(err, "secrets", name):
 		return nil, nil
 	case err != nil:
 		return nil, err
@@ -96,22 +96,5 @@ func (s *Store) goingSecret(o *object) error {
 		by = "the finalizers " + strings.Join(f, ", ")
 	}
 	return advisory.New("cluster-secret-going", fmt.Sprintf("Secret %s/%s is being deleted, held back by %s", s.namespace, o.Metadata.Name, by), nil,
-		s.kubectl("get secret "+o.Metadata.Name+" -o jsonpath={.metadata.finalizers}"))
-}
-
-// inParallel does something with every item at the same time, and returns the
-// error of the first of them that has one: always the same for the same faults.
-func inParallel[T any](items []T, do func(i int, item T) error) error {
-	faults := make([]error, len(items))
-	var wg sync.WaitGroup
-	for i, item := range items {
-		wg.Go(func() { faults[i] = do(i, item) })
-	}
-	wg.Wait()
-	for _, err := range faults {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+		s.api.Kubectl("get secret "+o.Metadata.Name+" -o jsonpath={.metadata.finalizers}"))
 }

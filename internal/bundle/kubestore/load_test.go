@@ -5,12 +5,15 @@ import (
 	"net/http/httptest"
 	"net/http/httputil"
 	"net/url"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"k8s.io/client-go/rest"
 
 	"creel/internal/bundle"
+	"creel/internal/kubeapi"
 )
 
 // proxy is a server on this machine without TLS in front of the API.
@@ -19,7 +22,7 @@ func (w *world) proxy() string {
 	if err != nil {
 		w.Fatal(err)
 	}
-	config, _, err := configure(Options{Kubeconfig: w.kubeconfig})
+	config, _, err := kubeapi.Configure(kubeapi.Options{Kubeconfig: w.kubeconfig})
 	if err != nil {
 		w.Fatal(err)
 	}
@@ -87,4 +90,48 @@ func TestAppliesOnlyToItsOwnSnapshot(t *testing.T) {
 	if got := w.objects()[bundle.SSHHandshake+"-creel-backup-1"].Data["secret"]; string(got) != "short" {
 		t.Errorf("the backup holds %q", got)
 	}
+}
+
+// TestOfWhichGateway: secrets go where the gateway is, whatever the context says.
+func TestOfWhichGateway(t *testing.T) {
+	named := kubeconfig(t, "https://a")
+	s, err := Open(Options{Kubeconfig: named})
+	if err != nil || s.gateway != "openshell" || s.String() != "StatefulSet openshell in namespace openshell of https://a" {
+		t.Errorf("%s, %v", s, err)
+	}
+	s, err = Open(Options{Kubeconfig: named, Namespace: "claws", StatefulSet: "gw", Gateway: "mine"})
+	if err != nil || s.gateway != "mine" || s.String() != "StatefulSet gw in namespace claws of https://a" {
+		t.Errorf("%s, %v", s, err)
+	}
+	for _, o := range []Options{{Namespace: "../x"}, {Namespace: "Claws"}, {StatefulSet: "a/b"}, {Gateway: "no label"}} {
+		o.Kubeconfig = named
+		if _, err := Open(o); advisoryID(err) != "cluster-name-invalid" {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// TestInsecureClusterIsACaveat through a proxy on this machine, as kubectl has one.
+func TestInsecureClusterIsACaveat(t *testing.T) {
+	w := newWorld(t, bundle.Generation1)
+	proxied, err := Open(Options{Kubeconfig: kubeconfig(t, w.proxy()), Namespace: w.namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, snapshot, err := bundle.Survey(t.Context(), proxied)
+	if err != nil || len(snapshot.Caveats) != 1 || snapshot.Caveats[0].Advisory != "cluster-insecure" {
+		t.Errorf("%+v, %v", snapshot.Caveats, err)
+	}
+}
+
+// kubeconfig is one whose context is in another namespace than any gateway.
+func kubeconfig(t *testing.T, server string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "kubeconfig")
+	content := `{"apiVersion":"v1","kind":"Config","current-context":"one","clusters":[{"name":"a","cluster":{"server":"` + server + `"}}],
+		"contexts":[{"name":"one","context":{"cluster":"a","user":"me","namespace":"elsewhere"}}],"users":[{"name":"me","user":{"token":"t"}}]}`
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+
+	"creel/internal/kubeapi"
 )
 
 // rehearse has the API check every change without making it: rights, quotas,
@@ -23,14 +25,14 @@ func (s *Store) rehearse(ctx context.Context, changes []change) error {
 			return s.update(ctx, s.replacedBy(c.current, c.secret), true)
 		})
 	}
-	return asChanged(inParallel(steps, func(_ int, step func() error) error { return conclusive(step()) }))
+	return asChanged(kubeapi.InParallel(steps, func(_ int, step func() error) error { return conclusive(step()) }))
 }
 
 // rehearseRecreation asks whether what is about to be deleted could be created
 // again, under a name that the API chooses, since its own is taken. It comes after
 // the backups, which may have taken the last of a quota.
 func (s *Store) rehearseRecreation(ctx context.Context, changes []change) error {
-	return inParallel(changes, func(_ int, c change) error {
+	return kubeapi.InParallel(changes, func(_ int, c change) error {
 		if !c.recreate {
 			return nil
 		}

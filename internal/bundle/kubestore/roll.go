@@ -29,7 +29,7 @@ func (s *Store) Roll(ctx context.Context, names []string) (bool, error) {
 		return false, nil
 	}
 	if by := set.byHand(); by != "" {
-		return false, advisory.New("secrets-not-rolled", fmt.Sprintf("StatefulSet %s/%s", s.namespace, s.statefulSet), errors.New(by), s.kubectl("delete pod "+strings.Join(set.pods(), " ")))
+		return false, advisory.New("secrets-not-rolled", fmt.Sprintf("StatefulSet %s/%s", s.namespace, s.statefulSet), errors.New(by), s.api.Kubectl("delete pod "+strings.Join(set.pods(), " ")))
 	}
 	return true, nil
 }

@@ -1,23 +1,20 @@
 // Package kubestore keeps a gateway's bootstrap secrets as Secrets of a
 // Kubernetes namespace, beside the StatefulSet that mounts them. It knows the
-// API's rules (who may do what, optimistic concurrency, immutable types, quotas)
-// and in which order to write; what the values mean is package bundle's. It
-// generates nothing, lists nothing, and logs nothing.
+// rules of Secrets (optimistic concurrency, immutable types, quotas) and in which
+// order to write; what the values mean is package bundle's. It generates nothing,
+// and logs nothing.
 package kubestore
 
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/util/validation"
-	"k8s.io/client-go/rest"
 
-	"creel/internal/advisory"
 	"creel/internal/bundle"
-	"creel/internal/health"
+	"creel/internal/kubeapi"
 )
 
 // defaultName is what OpenShell calls its namespace and its StatefulSet.
@@ -46,19 +43,13 @@ type Options struct {
 // Store is a bundle.Target in a cluster. Its methods may be called from several
 // goroutines.
 type Store struct {
-	api         rest.Interface
+	api         *kubeapi.Client
 	namespace   string
 	statefulSet string
 	gateway     string
-	server      string
-	caveats     []health.Caveat
-	// reach are the flags with which kubectl finds the same cluster.
-	reach string
+	hosts       []string // further names that the server's certificate must cover
 
 	mu sync.Mutex
-	// allowed holds the rights that a review confirmed. Denials are asked again:
-	// a gateway's start loop must notice that somebody granted what was missing.
-	allowed map[right]bool
 	// debt is what an earlier repair replaced and did not roll, as the last look
 	// at the StatefulSet showed it.
 	debt debt
@@ -69,57 +60,36 @@ var _ bundle.Target = (*Store)(nil)
 // Open finds out how the cluster is reached. It talks to nobody. Its errors
 // carry an advisory.
 func Open(o Options) (*Store, error) {
-	config, caveats, err := configure(o)
+	api, err := kubeapi.Open(kubeapi.Options{Kubeconfig: o.Kubeconfig, Context: o.Context, InCluster: o.InCluster,
+		Namespace: cmp.Or(o.Namespace, defaultName)})
 	if err != nil {
 		return nil, err
 	}
-	s, err := open(config, o)
-	if err != nil {
-		return nil, err
+	return New(api, o.StatefulSet, o.Gateway)
+}
+
+// New makes the store of a gateway in the client's namespace: of its StatefulSet,
+// "openshell" when empty, and with Creel's name for it, the StatefulSet's when
+// empty.
+func New(api *kubeapi.Client, statefulSet, gateway string) (*Store, error) {
+	s := &Store{api: api, namespace: api.Namespace(), statefulSet: cmp.Or(statefulSet, defaultName)}
+	s.gateway = cmp.Or(gateway, s.statefulSet)
+	if faults := validation.IsDNS1123Subdomain(s.statefulSet); len(faults) > 0 {
+		return nil, kubeapi.NotAName("StatefulSet", s.statefulSet, faults)
 	}
-	s.caveats = caveats
-	if o.Kubeconfig != "" {
-		s.reach += " --kubeconfig " + advisory.Quote(o.Kubeconfig)
-	}
-	if o.Context != "" {
-		s.reach += " --context " + advisory.Quote(o.Context)
+	if faults := validation.IsValidLabelValue(s.gateway); len(faults) > 0 {
+		return nil, kubeapi.NotAName("gateway", s.gateway, faults)
 	}
 	return s, nil
 }
 
-func open(config *rest.Config, o Options) (*Store, error) {
-	s := &Store{
-		namespace:   cmp.Or(o.Namespace, defaultName),
-		statefulSet: cmp.Or(o.StatefulSet, defaultName),
-		server:      config.Host,
-		allowed:     map[right]bool{},
-	}
-	s.gateway = cmp.Or(o.Gateway, s.statefulSet)
-	for what, faults := range map[string][]string{
-		fmt.Sprintf("namespace %q", s.namespace):     validation.IsDNS1123Label(s.namespace),
-		fmt.Sprintf("StatefulSet %q", s.statefulSet): validation.IsDNS1123Subdomain(s.statefulSet),
-		fmt.Sprintf("gateway %q", s.gateway):         validation.IsValidLabelValue(s.gateway),
-	} {
-		if len(faults) > 0 {
-			return nil, advisory.New("cluster-name-invalid", what+" cannot be a name in Kubernetes", errors.New(faults[0]))
-		}
-	}
-	var err error
-	if s.api, err = connect(config); err != nil {
-		return nil, err
-	}
-	return s, nil
-}
+// Covering adds names that clients reach the gateway by and that its certificate has
+// to cover. It is called before the store is used.
+func (s *Store) Covering(hosts ...string) { s.hosts = append(s.hosts, hosts...) }
 
 // String says whose secrets these are, for a person.
 func (s *Store) String() string {
-	return fmt.Sprintf("StatefulSet %s in namespace %s of %s", s.statefulSet, s.namespace, s.server)
-}
-
-// kubectl is a command line for a person, about the same namespace of the same
-// cluster.
-func (s *Store) kubectl(command string) string {
-	return fmt.Sprintf("kubectl%s --namespace %s %s", s.reach, s.namespace, command)
+	return fmt.Sprintf("StatefulSet %s in namespace %s of %s", s.statefulSet, s.namespace, s.api.Server())
 }
 
 // Requirements reads from the StatefulSet what its gateway needs.
@@ -129,7 +99,9 @@ func (s *Store) Requirements(ctx context.Context) (bundle.Requirements, error) {
 		return bundle.Requirements{}, s.advise(ctx, err)
 	}
 	s.owe(set.debt())
-	return set.workload.Requirements(), nil
+	want := set.workload.Requirements()
+	want.Hosts = append(want.Hosts, s.hosts...)
+	return want, nil
 }
 
 func (s *Store) owe(d debt) {
@@ -142,4 +114,11 @@ func (s *Store) owed() debt {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.debt
+}
+
+// Paths of the API.
+func (s *Store) secretsPath() string           { return s.api.Path("api/v1", "secrets") }
+func (s *Store) secretPath(name string) string { return s.api.Path("api/v1", "secrets", name) }
+func (s *Store) statefulSetPath() string {
+	return s.api.Path("apis/apps/v1", "statefulsets", s.statefulSet)
 }

@@ -9,6 +9,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
+	"creel/internal/kubeapi"
 )
 
 // statefulSet is what this package needs of the gateway's StatefulSet, in the
@@ -34,13 +35,13 @@ type statefulSet struct {
 // the chain when there positively is none, or none for long.
 func (s *Store) readStatefulSet(ctx context.Context) (statefulSet, error) {
 	operation := fmt.Sprintf("read StatefulSet %s/%s", s.namespace, s.statefulSet)
-	body, err := s.do(ctx, operation, s.api.Get().AbsPath(s.statefulSetPath()))
-	if isAbsent(err, "statefulsets", s.statefulSet) {
-		if err := s.checkNamespace(ctx); err != nil && !isForbidden(err) {
+	body, err := s.api.Do(ctx, operation, s.api.Get().AbsPath(s.statefulSetPath()))
+	if kubeapi.IsAbsent(err, "statefulsets", s.statefulSet) {
+		if err := s.checkNamespace(ctx); err != nil && !kubeapi.IsForbidden(err) {
 			return statefulSet{}, err
 		}
 		// Whether or not the namespace may be looked at, no gateway is in it.
-		return statefulSet{}, notApplicable("StatefulSet %q does not exist in namespace %q", s.statefulSet, s.namespace)
+		return statefulSet{}, s.notApplicable("StatefulSet %q does not exist in namespace %q", s.statefulSet, s.namespace)
 	}
 	if err != nil {
 		return statefulSet{}, err
@@ -50,7 +51,7 @@ func (s *Store) readStatefulSet(ctx context.Context) (statefulSet, error) {
 
 func (s *Store) parseStatefulSet(operation string, body []byte) (statefulSet, error) {
 	var set statefulSet
-	if err := decode(operation, body, "StatefulSet", &set); err != nil {
+	if err := kubeapi.Decode(operation, body, "StatefulSet", &set); err != nil {
 		return statefulSet{}, err
 	}
 	var err error
@@ -59,36 +60,26 @@ func (s *Store) parseStatefulSet(operation string, body []byte) (statefulSet, er
 		err = fmt.Errorf("it is StatefulSet %s/%s", set.Metadata.Namespace, set.Metadata.Name)
 	}
 	if err != nil {
-		return statefulSet{}, advisory.New("cluster-not-kubernetes", operation, scrub(err))
+		return statefulSet{}, advisory.New("cluster-not-kubernetes", operation, kubeapi.Scrub(err))
 	}
 	if set.Metadata.DeletionTimestamp != nil {
-		return statefulSet{}, notApplicable("StatefulSet %q in namespace %q is being deleted", s.statefulSet, s.namespace)
+		return statefulSet{}, s.notApplicable("StatefulSet %q in namespace %q is being deleted", s.statefulSet, s.namespace)
 	}
 	return set, nil
 }
 
-func notApplicable(format string, args ...any) error {
-	return advisory.New("secrets-not-applicable", fmt.Sprintf(format, args...), bundle.ErrNotApplicable)
+func (s *Store) notApplicable(format string, args ...any) error {
+	return advisory.New("secrets-not-applicable", fmt.Sprintf(format, args...), bundle.ErrNotApplicable,
+		s.api.Kubectl("get statefulsets"), "kubectl get statefulsets --all-namespaces")
 }
 
 // checkNamespace returns nil when the namespace is there to stay.
 func (s *Store) checkNamespace(ctx context.Context) error {
-	var namespace struct {
-		Metadata metav1.ObjectMeta `json:"metadata"`
-		Status   struct {
-			Phase string `json:"phase"`
-		} `json:"status"`
+	why, err := s.api.NamespaceGone(ctx)
+	if why != "" {
+		return s.notApplicable("%s", why)
 	}
-	err := s.read(ctx, "read namespace "+s.namespace, s.api.Get().AbsPath(s.namespacePath()), "Namespace", &namespace)
-	switch {
-	case isAbsent(err, "namespaces", s.namespace):
-		return notApplicable("namespace %q does not exist", s.namespace)
-	case err != nil:
-		return err
-	case namespace.Metadata.DeletionTimestamp != nil || namespace.Status.Phase == "Terminating":
-		return notApplicable("namespace %q is being deleted", s.namespace)
-	}
-	return nil
+	return err
 }
 
 // checkPlace returns nil when the namespace is there, so that an object that is
@@ -96,16 +87,10 @@ func (s *Store) checkNamespace(ctx context.Context) error {
 // gateway, which is in one.
 func (s *Store) checkPlace(ctx context.Context) error {
 	err := s.checkNamespace(ctx)
-	if isForbidden(err) {
+	if kubeapi.IsForbidden(err) {
 		_, err = s.readStatefulSet(ctx)
 	}
 	return err
-}
-
-// isForbidden reports that a right is missing, which is not any other status 403.
-func isForbidden(err error) bool {
-	p, ok := advisory.Of(err)
-	return ok && p.ID == "cluster-forbidden"
 }
 
 func (s *Store) patchStatefulSet(ctx context.Context, purpose string, patch any, dryRun bool) (statefulSet, error) {
@@ -115,7 +100,7 @@ func (s *Store) patchStatefulSet(ctx context.Context, purpose string, patch any,
 		return statefulSet{}, fmt.Errorf("%s: %w", operation, err)
 	}
 	request := rehearsed(s.api.Patch(mergePatch).AbsPath(s.statefulSetPath()), dryRun)
-	body, err := s.do(ctx, operation, request.Body(content))
+	body, err := s.api.Do(ctx, operation, request.Body(content))
 	if err != nil {
 		return statefulSet{}, err
 	}

@@ -15,6 +15,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
+	"creel/internal/kubeapi"
 	"creel/test/kubeenv"
 )
 
@@ -86,13 +87,17 @@ func (w *world) secretPath(name ...string) string { return w.path("api/v1", "sec
 func (w *world) store() *Store {
 	w.Helper()
 	o := Options{Kubeconfig: w.kubeconfig, Namespace: w.namespace, Gateway: "claws"}
-	config, _, err := configure(o)
+	config, _, err := kubeapi.Configure(kubeapi.Options{Kubeconfig: o.Kubeconfig})
 	if err != nil {
 		w.Fatal(err)
 	}
 	w.wire.known = map[string]bool{}
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { w.wire.next = next; return w.wire })
-	s, err := open(config, o)
+	api, err := kubeapi.New(config, o.Namespace)
+	if err != nil {
+		w.Fatal(err)
+	}
+	s, err := New(api, o.StatefulSet, o.Gateway)
 	if err != nil {
 		w.Fatal(err)
 	}

@@ -62,6 +62,15 @@ func (c *Chain) Override(link, probe string, v health.Verdict, reason, message s
 	c.broken, c.Verdict, c.Reason, c.Message = link, v, reason, message
 }
 
+// Join adds what another chain found after this one; its broken link decides unless
+// one broke before.
+func (c *Chain) Join(other Chain) {
+	c.Evidence = append(c.Evidence, other.Evidence...)
+	if c.broken == "" {
+		c.broken, c.Verdict, c.Reason, c.Message = other.broken, other.Verdict, other.Reason, other.Message
+	}
+}
+
 // Broken reports whether a link broke.
 func (c *Chain) Broken() bool { return c.broken != "" }
 

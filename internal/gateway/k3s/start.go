@@ -84,7 +84,7 @@ type attempt struct {
 	due      time.Time // when to look into the cluster again
 	looked   bool
 	trouble  error // why the secrets are not good
-	attached bool      // OpenShell clients have what opens it
+	attached bool  // OpenShell clients have what opens it
 	last     observation
 	disagree string // what OpenShell's own program has against it
 }

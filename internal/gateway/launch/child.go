@@ -4,6 +4,7 @@
 package launch
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -24,6 +25,8 @@ type Child struct {
 	log    string
 	offset int64 // of the log, when it was launched
 	start  uint64
+	// What is launched, for the report of a failure; "gateway" when empty.
+	What string
 	// Port, if not 0, is the one that the daemon was told to listen on, for a report
 	// that says who has it.
 	Port int
@@ -91,7 +94,7 @@ func (c *Child) Failed(said, id string, asked []health.Evidence, why error) erro
 	}
 	written := ReadFrom(c.log, c.offset)
 	f.Log = LastLines(written, FailureLines)
-	return f.problem(id, written, c.Port)
+	return f.problem(cmp.Or(c.What, "gateway"), id, written, c.Port)
 }
 
 // End makes sure that the child has ended: it is asked, then killed. A child that
@@ -119,7 +122,7 @@ func (c *Child) End(leaving bool) bool {
 	return wait()
 }
 
-func (f *StartFailure) problem(id, written string, port int) error {
+func (f *StartFailure) problem(what, id, written string, port int) error {
 	if _, known := advisory.Lookup(id); !known {
 		id = Diagnose(f.Log)
 	}
@@ -134,7 +137,7 @@ func (f *StartFailure) problem(id, written string, port int) error {
 	if id == StartFailed && expired(f.Cause) {
 		id = "gateway-start-timeout"
 	}
-	return advisory.New(id, "gateway failed to start", f)
+	return advisory.New(id, what+" failed to start", f)
 }
 
 // Over reports that a context has ended, or is about to: what asks over a network

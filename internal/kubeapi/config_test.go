@@ -1,9 +1,11 @@
-package kubestore
+package kubeapi
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,7 +13,7 @@ import (
 
 	"k8s.io/client-go/rest"
 
-	"creel/internal/bundle"
+	"creel/internal/advisory"
 )
 
 // noPlace makes an environment in which nothing says where a cluster is.
@@ -66,25 +68,25 @@ func TestLookupOrder(t *testing.T) {
 	at := func(host string) string { return clusters("https://"+host, "https://other:1", "one") }
 	hostOf := func(o Options) string {
 		t.Helper()
-		config, _, err := configure(o)
+		config, _, err := Configure(o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return config.Host
 	}
-	if _, err := Open(Options{}); advisoryID(err) != "cluster-none" || !errors.Is(err, rest.ErrNotInCluster) {
+	if _, err := Open(Options{Namespace: "claws"}); advisoryID(err) != "cluster-none" || !errors.Is(err, rest.ErrNotInCluster) {
 		t.Errorf("nothing anywhere: %v", err)
 	}
 	t.Setenv("KUBERNETES_SERVICE_HOST", "10.0.0.1")
 	t.Setenv("KUBERNETES_SERVICE_PORT", "443")
-	if _, err := Open(Options{}); advisoryID(err) != "cluster-none" || !errors.Is(err, fs.ErrNotExist) {
+	if _, err := Open(Options{Namespace: "claws"}); advisoryID(err) != "cluster-none" || !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("a pod without a service account: %v", err)
 	}
 	put(t, filepath.Join(home, ".kube", "config"), at("home"))
 	if got := hostOf(Options{}); got != "https://home" {
 		t.Errorf("from the home directory: %s", got)
 	}
-	if _, err := Open(Options{InCluster: true}); advisoryID(err) != "cluster-none" {
+	if _, err := Open(Options{InCluster: true, Namespace: "claws"}); advisoryID(err) != "cluster-none" {
 		t.Errorf("in the cluster only: %v", err)
 	}
 	first := put(t, filepath.Join(home, "first"), at("first"))
@@ -101,22 +103,20 @@ func TestLookupOrder(t *testing.T) {
 	}
 }
 
-// TestNamespaceIsNotTheContexts: secrets go where the gateway is.
+// TestNamespaceIsNotTheContexts: what is done is done where was said.
 func TestNamespaceIsNotTheContexts(t *testing.T) {
 	home := noPlace(t)
 	named := put(t, filepath.Join(home, "named"), clusters("https://a", "https://b", "one"))
-	s, err := Open(Options{Kubeconfig: named})
-	if err != nil || s.gateway != "openshell" || s.String() != "StatefulSet openshell in namespace openshell of https://a" {
-		t.Errorf("%s, %v", s, err)
+	c, err := Open(Options{Kubeconfig: named, Namespace: "claws"})
+	if err != nil || c.Namespace() != "claws" || c.Server() != "https://a" || c.Path("api/v1", "pods", "p") != "/api/v1/namespaces/claws/pods/p" {
+		t.Errorf("%+v, %v", c, err)
 	}
-	s, err = Open(Options{Kubeconfig: named, Namespace: "claws", StatefulSet: "gw", Gateway: "mine"})
-	if err != nil || s.gateway != "mine" || s.String() != "StatefulSet gw in namespace claws of https://a" {
-		t.Errorf("%s, %v", s, err)
+	if got, want := c.Kubectl("get pods"), "kubectl --kubeconfig "+named+" --namespace claws get pods"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
-	for _, o := range []Options{{Namespace: "../x"}, {Namespace: "Claws"}, {StatefulSet: "a/b"}, {Gateway: "no label"}} {
-		o.Kubeconfig = named
-		if _, err := Open(o); advisoryID(err) != "cluster-name-invalid" {
-			t.Errorf("%+v: %v", o, err)
+	for _, namespace := range []string{"", "../x", "Claws", "a.b"} {
+		if _, err := Open(Options{Kubeconfig: named, Namespace: namespace}); advisoryID(err) != "cluster-name-invalid" {
+			t.Errorf("%q: %v", namespace, err)
 		}
 	}
 }
@@ -161,6 +161,7 @@ func TestEveryWayToBeWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Setenv("KUBECONFIG", c.variable)
+			c.options.Namespace = "claws"
 			s, err := Open(c.options)
 			if s != nil || advisoryID(err) != c.advisory {
 				t.Errorf("%q, want %q: %v", advisoryID(err), c.advisory, err)
@@ -179,24 +180,61 @@ func TestEveryWayToBeWrong(t *testing.T) {
 	}
 }
 
-// TestInsecureClusterIsACaveat of every inspection.
+// TestInsecureClusterIsACaveat of everything that is asked of it.
 func TestInsecureClusterIsACaveat(t *testing.T) {
-	w := newWorld(t, bundle.Generation1) // before HOME is another one: the programs are in its cache
 	home := noPlace(t)
 	named := put(t, filepath.Join(home, "named"), clusters("http://127.0.0.1:8001", "https://b", "one"))
 	for context, says := range map[string]string{"one": "turns off TLS for 127.0.0.1:8001", "two": "turns off the verification of TLS for b"} {
-		s, err := Open(Options{Kubeconfig: named, Context: context})
-		if err != nil || len(s.caveats) != 1 || s.caveats[0].Advisory != "cluster-insecure" || !strings.Contains(s.caveats[0].Message, says) {
-			t.Errorf("%s: %+v, %v", context, s, err)
+		c, err := Open(Options{Kubeconfig: named, Context: context, Namespace: "claws"})
+		if err != nil || len(c.Caveats()) != 1 || c.Caveats()[0].Advisory != "cluster-insecure" || !strings.Contains(c.Caveats()[0].Message, says) {
+			t.Errorf("%s: %+v, %v", context, c, err)
 		}
 	}
-	// Through a proxy on this machine, as kubectl has one.
-	proxied, err := Open(Options{Kubeconfig: put(t, filepath.Join(home, "proxy"), clusters(w.proxy(), "https://b", "one")), Namespace: w.namespace})
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, snapshot, err := bundle.Survey(t.Context(), proxied)
-	if err != nil || len(snapshot.Caveats) != 1 {
-		t.Errorf("%+v, %v", snapshot.Caveats, err)
-	}
 }
+
+func advisoryID(err error) string {
+	if p, ok := advisory.Of(err); ok {
+		return p.ID
+	}
+	return ""
+}
+
+// chain is an error with all its causes.
+func chain(err error) []error {
+	if err == nil {
+		return nil
+	}
+	found := []error{err}
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		found = append(found, chain(e.Unwrap())...)
+	case interface{ Unwrap() []error }:
+		for _, cause := range e.Unwrap() {
+			found = append(found, chain(cause)...)
+		}
+	}
+	return found
+}
+
+func commandsOf(err error) []string {
+	if p, ok := advisory.Of(err); ok {
+		return p.Commands()
+	}
+	return nil
+}
+
+// write puts a kubeconfig where nothing else is.
+func write(t *testing.T, content string) string {
+	t.Helper()
+	return put(t, filepath.Join(t.TempDir(), "kubeconfig"), content)
+}
+
+// serve is a server on this machine without TLS.
+func serve(t *testing.T, h http.Handler) string {
+	t.Helper()
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+func httpClient(config *rest.Config) (*http.Client, error) { return rest.HTTPClientFor(config) }

@@ -1,4 +1,8 @@
-package kubestore
+// Package kubeapi is how Creel reaches a Kubernetes API: which cluster is meant,
+// one client of the REST layer for it, calls within a budget, and errors that say
+// in an advisory what was wrong. What the objects mean is known to those who ask.
+// It logs nothing, and shows no value that could be a secret in an error.
+package kubeapi
 
 import (
 	"context"
@@ -7,6 +11,7 @@ import (
 	"io"
 	"net/http"
 	"sync"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -52,7 +57,7 @@ func connect(config *rest.Config) (rest.Interface, error) {
 	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return limited{next} })
 	api, err := rest.RESTClientFor(config)
 	if err != nil {
-		return nil, advisory.New("cluster-kubeconfig-invalid", "prepare to reach the cluster", scrub(err))
+		return nil, advisory.New("cluster-kubeconfig-invalid", "prepare to reach the cluster", Scrub(err))
 	}
 	return api, nil
 }
@@ -60,9 +65,13 @@ func connect(config *rest.Config) (rest.Interface, error) {
 // limited bounds the size of answers.
 type limited struct{ next http.RoundTripper }
 
+// endless marks the context of a request whose answer is read as it comes and kept
+// nowhere.
+type endless struct{}
+
 func (l limited) RoundTrip(r *http.Request) (*http.Response, error) {
 	answer, err := l.next.RoundTrip(r)
-	if err == nil && answer.Body != nil {
+	if err == nil && answer.Body != nil && r.Context().Value(endless{}) == nil {
 		answer.Body = &limitedBody{ReadCloser: answer.Body, left: maxAnswer}
 	}
 	return answer, err
@@ -83,19 +92,9 @@ func (b *limitedBody) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Paths of the API.
-func (s *Store) secretsPath() string { return "/api/v1/namespaces/" + s.namespace + "/secrets" }
-func (s *Store) secretPath(name string) string {
-	return s.secretsPath() + "/" + name
-}
-func (s *Store) namespacePath() string { return "/api/v1/namespaces/" + s.namespace }
-func (s *Store) statefulSetPath() string {
-	return "/apis/apps/v1/namespaces/" + s.namespace + "/statefulsets/" + s.statefulSet
-}
-
-// do makes one call within its budget and returns the answer's body. operation
+// Do makes one call within its budget and returns the answer's body. operation
 // says what the call is for, in errors.
-func (s *Store) do(ctx context.Context, operation string, request *rest.Request) ([]byte, error) {
+func (c *Client) Do(ctx context.Context, operation string, request *rest.Request) ([]byte, error) {
 	ctx, cancel := budget.Context(ctx, budget.Cluster, operation)
 	defer cancel()
 	type answer struct {
@@ -113,24 +112,55 @@ func (s *Store) do(ctx context.Context, operation string, request *rest.Request)
 	select {
 	case a := <-answered:
 		if a.err != nil {
-			return nil, fault(ctx, operation, a.err)
+			return nil, Fault(ctx, operation, a.err)
 		}
 		return a.body, nil
 	case <-ctx.Done():
-		return nil, fault(ctx, operation, ctx.Err())
+		return nil, Fault(ctx, operation, ctx.Err())
 	}
 }
 
-// read is do, and decodes the answer, which must be an object of a kind.
-func (s *Store) read(ctx context.Context, operation string, request *rest.Request, kind string, into any) error {
-	body, err := s.do(ctx, operation, request)
+// Stream makes one call whose answer has no end, such as a log that is followed. Only
+// the beginning of the answer is within the call's budget; the rest is within ctx.
+func (c *Client) Stream(ctx context.Context, operation string, request *rest.Request) (io.ReadCloser, error) {
+	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, endless{}, true))
+	d := budget.Of(budget.Cluster)
+	late := time.AfterFunc(d, func() { cancel(&budget.Expired{Budget: budget.Cluster, Limit: d, Operation: operation}) })
+	body, err := request.MaxRetries(retries).Stream(ctx)
+	if !late.Stop() && err == nil { // it is cut off already
+		_ = body.Close()
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		err = Fault(ctx, operation, err)
+		cancel(nil)
+		return nil, err
+	}
+	return &stream{body, cancel}, nil
+}
+
+type stream struct {
+	io.ReadCloser
+	cancel context.CancelCauseFunc
+}
+
+func (s *stream) Close() error {
+	err := s.ReadCloser.Close()
+	s.cancel(nil)
+	return err
+}
+
+// Read is Do, and decodes the answer, which must be an object of a kind.
+func (c *Client) Read(ctx context.Context, operation string, request *rest.Request, kind string, into any) error {
+	body, err := c.Do(ctx, operation, request)
 	if err != nil {
 		return err
 	}
-	return decode(operation, body, kind, into)
+	return Decode(operation, body, kind, into)
 }
 
-func decode(operation string, body []byte, kind string, into any) error {
+// Decode reads an answer, which must be an object of a kind.
+func Decode(operation string, body []byte, kind string, into any) error {
 	var head metav1.TypeMeta
 	err := json.Unmarshal(body, &head)
 	if err == nil && head.Kind != kind {
@@ -140,7 +170,7 @@ func decode(operation string, body []byte, kind string, into any) error {
 		err = json.Unmarshal(body, into)
 	}
 	if err != nil {
-		return advisory.New("cluster-not-kubernetes", operation+": the answer is not what was asked for", scrub(err))
+		return advisory.New("cluster-not-kubernetes", operation+": the answer is not what was asked for", Scrub(err))
 	}
 	return nil
 }

@@ -1,4 +1,4 @@
-package kubestore
+package kubeapi
 
 import (
 	"context"
@@ -19,10 +19,10 @@ import (
 	"creel/internal/credential"
 )
 
-// fault says what a call that went wrong means. Absence and conflicts are no
-// faults by themselves: they stay the API's errors, for isAbsent and the like,
+// Fault says what a call that went wrong means. Absence and conflicts are no
+// faults by themselves: they stay the API's errors, for IsAbsent and the like,
 // inside of one that names the operation.
-func fault(ctx context.Context, operation string, err error) error {
+func Fault(ctx context.Context, operation string, err error) error {
 	if cause := context.Cause(ctx); cause != nil {
 		var expired *budget.Expired
 		if errors.As(cause, &expired) {
@@ -40,7 +40,7 @@ func fault(ctx context.Context, operation string, err error) error {
 		}
 		err = fmt.Errorf("%s: %w", address, request.Err)
 	}
-	err = scrub(err)
+	err = Scrub(err)
 	id := transportFault(err)
 	var status apierrors.APIStatus
 	if errors.As(err, &status) {
@@ -64,7 +64,7 @@ func statusFault(err error, s metav1.Status) string {
 		return "cluster-not-kubernetes"
 	case apierrors.IsUnauthorized(err):
 		return "cluster-unauthorized"
-	case isGoing(err):
+	case IsGoing(err):
 		return ""
 	case apierrors.IsForbidden(err):
 		return forbidden(s.Message)
@@ -123,9 +123,9 @@ func transportFault(err error) string {
 	return "cluster-unreachable"
 }
 
-// isAbsent reports that the API itself said that one object does not exist. A
+// IsAbsent reports that the API itself said that one object does not exist. A
 // bare status 404, as a proxy or another program answers, says nothing.
-func isAbsent(err error, resource, name string) bool {
+func IsAbsent(err error, resource, name string) bool {
 	var status apierrors.APIStatus
 	if !apierrors.IsNotFound(err) || apierrors.IsUnexpectedServerError(err) || !errors.As(err, &status) {
 		return false
@@ -134,16 +134,16 @@ func isAbsent(err error, resource, name string) bool {
 	return d != nil && d.Kind == resource && d.Name == name
 }
 
-// isGoing reports that a write was refused because the namespace is being
+// IsGoing reports that a write was refused because the namespace is being
 // deleted.
-func isGoing(err error) bool {
+func IsGoing(err error) bool {
 	return apierrors.HasStatusCause(err, "NamespaceTerminating") // core/v1 NamespaceTerminatingCause
 }
 
-// scrub takes out of an error what may be a secret. The API's own errors quote
+// Scrub takes out of an error what may be a secret. The API's own errors quote
 // no values, but an admission webhook or a proxy can say whatever it was sent.
 // keep lists what is harmless, such as names of files.
-func scrub(err error, keep ...string) error {
+func Scrub(err error, keep ...string) error {
 	var status *apierrors.StatusError
 	if !errors.As(err, &status) {
 		if text := redact(err.Error(), keep...); text != err.Error() {
@@ -187,4 +187,10 @@ func redact(text string, keep ...string) string {
 		text = strings.ReplaceAll(text, mark(i), k)
 	}
 	return text
+}
+
+// IsForbidden reports that a right is missing, which is not any other status 403.
+func IsForbidden(err error) bool {
+	p, ok := advisory.Of(err)
+	return ok && p.ID == "cluster-forbidden"
 }

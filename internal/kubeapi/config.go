@@ -1,4 +1,4 @@
-package kubestore
+package kubeapi
 
 import (
 	"errors"
@@ -21,10 +21,10 @@ import (
 	"creel/internal/health"
 )
 
-// configure finds the cluster: the kubeconfig that was named, those of
+// Configure finds the cluster: the kubeconfig that was named, those of
 // KUBECONFIG, ~/.kube/config, the pod's service account. What was named and is
 // not there is an error; the next place in line would be another cluster.
-func configure(o Options) (*rest.Config, []health.Caveat, error) {
+func Configure(o Options) (*rest.Config, []health.Caveat, error) {
 	if o.InCluster {
 		config, err := inCluster()
 		return config, nil, err
@@ -41,7 +41,7 @@ func configure(o Options) (*rest.Config, []health.Caveat, error) {
 	rules := clientcmd.ClientConfigLoadingRules{Precedence: files}
 	loaded, err := rules.Load()
 	if err != nil {
-		return nil, nil, advisory.New("cluster-kubeconfig-invalid", "read the kubeconfig", scrub(err, files...), "kubectl config view --kubeconfig="+files[0])
+		return nil, nil, advisory.New("cluster-kubeconfig-invalid", "read the kubeconfig", Scrub(err, files...), "kubectl config view --kubeconfig="+files[0])
 	}
 	name, err := chooseContext(loaded, o.Context, place)
 	if err != nil {
@@ -53,7 +53,7 @@ func configure(o Options) (*rest.Config, []health.Caveat, error) {
 	}
 	config, err := clientcmd.NewNonInteractiveClientConfig(*loaded, name, &clientcmd.ConfigOverrides{}, nil).ClientConfig()
 	if err != nil {
-		return nil, nil, advisory.New("cluster-kubeconfig-invalid", fmt.Sprintf("use context %q of %s", name, place), scrub(err, filesOf(loaded, name)...))
+		return nil, nil, advisory.New("cluster-kubeconfig-invalid", fmt.Sprintf("use context %q of %s", name, place), Scrub(err, filesOf(loaded, name)...))
 	}
 	return config, caveats, nil
 }

@@ -1,0 +1,87 @@
+package kubestore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"creel/internal/bundle"
+	"creel/internal/kubeapi"
+)
+
+// Leftover is a Secret that Creel made beside a gateway's set and that nothing uses:
+// a backup, or what a rotation had put aside.
+type Leftover struct{ object *object }
+
+// String is e.g. "Secret openshell/openshell-server-tls-creel-backup-1".
+func (l Leftover) String() string {
+	return fmt.Sprintf("Secret %s/%s", l.object.Metadata.Namespace, l.object.Metadata.Name)
+}
+
+// nextInfix ends the name of what a rotation puts aside.
+const nextInfix = "-creel-next"
+
+var number = regexp.MustCompile(`^[0-9]{1,9}$`)
+
+// Leftovers finds what Creel made and nothing uses: what bears its labels for this
+// gateway, is named after a member of the set, and is none of the set's members. An
+// error means that it is not known what there is.
+func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
+	want, err := s.Requirements(ctx)
+	gone := errors.Is(err, bundle.ErrNotApplicable)
+	if err != nil && !gone {
+		return nil, err
+	}
+	if next, ok := bundle.Rotating(want); ok {
+		want = next
+	}
+	var list struct {
+		Items []*object `json:"items"`
+	}
+	selector := managedByLabel + "=" + managedBy + "," + instanceLabel + "=" + s.gateway
+	err = s.api.Read(ctx, "list what Creel made in namespace "+s.namespace,
+		s.api.Get().AbsPath(s.secretsPath()).Param("labelSelector", selector), "SecretList", &list)
+	if err != nil {
+		return nil, err
+	}
+	var found []Leftover
+	for _, o := range list.Items {
+		name, m := o.Metadata.Name, o.Metadata
+		of, isNext := strings.CutSuffix(name, nextInfix)
+		if !isNext {
+			of = m.Annotations[backupOfAnnotation]
+			counted, ok := strings.CutPrefix(name, of+backupInfix)
+			if of == "" || !ok || !number.MatchString(counted) {
+				continue
+			}
+		}
+		switch {
+		case m.Labels[managedByLabel] != managedBy || m.Labels[instanceLabel] != s.gateway || m.UID == "" || m.DeletionTimestamp != nil:
+		// A gateway whose template was pointed at a backup uses it.
+		case !gone && (!slices.Contains(want.Stored(), of) || slices.Contains(membersOf(want), name)):
+		default:
+			found = append(found, Leftover{o})
+		}
+	}
+	return found, nil
+}
+
+// membersOf are the names that a gateway's own members are stored under.
+func membersOf(want bundle.Requirements) []string {
+	want.Further = nil
+	return want.Stored()
+}
+
+// Remove deletes leftovers, each only as it was found.
+func (s *Store) Remove(ctx context.Context, leftovers []Leftover) error {
+	var problems []error
+	for _, l := range leftovers {
+		if err := s.delete(ctx, l.object, false); err != nil && !kubeapi.IsAbsent(err, "secrets", l.object.Metadata.Name) {
+			problems = append(problems, s.advise(ctx, err))
+		}
+	}
+	return errors.Join(problems...)
+}

@@ -1,0 +1,143 @@
+package kube
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"creel/internal/advisory"
+	"creel/internal/gateway"
+	"creel/internal/state"
+)
+
+// markerVersion is the version of the marker's JSON.
+const markerVersion = 1
+
+// marker is portforward.json: the process that keeps the port-forward, where it
+// listens, and which pod it leads to at the moment. It proves nothing without the
+// held lock.
+type marker struct {
+	Version int    `json:"version"`
+	Gateway string `json:"gateway"`
+	PID     int    `json:"pid"`
+	// ProcessStart is in clock ticks since boot (host.Process.Start).
+	ProcessStart uint64    `json:"process_start"`
+	StartedAt    time.Time `json:"started_at"`
+	Port         int       `json:"port"`
+	BuildID      string    `json:"build_id"`
+	Place        place     `json:"place"`
+	Link         link      `json:"link"`
+}
+
+// place is what a port-forward leads to.
+type place struct {
+	Server      string `json:"server"`
+	Namespace   string `json:"namespace"`
+	StatefulSet string `json:"statefulset"`
+}
+
+// link is the way to a pod: there is one when Pod is not empty.
+type link struct {
+	Pod     string    `json:"pod"`
+	PodUID  string    `json:"pod_uid"`
+	PodPort int       `json:"pod_port"`
+	Since   time.Time `json:"since"`
+	Problem string    `json:"problem"` // why there is none
+}
+
+func (m marker) endpoint() gateway.Endpoint { return gateway.Endpoint{Host: bind, Port: m.Port} }
+
+// errNewer marks a file of a newer Creel.
+var errNewer = errors.New("written by a newer Creel")
+
+// readMarker reads the marker. Its absence is fs.ErrNotExist; a file that is not a
+// marker of this gateway, or of a newer Creel, is an error that names it.
+func readMarker(g state.Gateway) (marker, error) {
+	path := g.File(state.PortForwardFile)
+	b, err := state.ReadSmall(path)
+	if err != nil {
+		return marker{}, err
+	}
+	m, err := parseMarker(b, g.Name)
+	switch {
+	case errors.Is(err, errNewer):
+		return marker{}, advisory.New("gateway-marker-newer", path+" cannot be understood", err)
+	case err != nil:
+		return marker{}, advisory.New("gateway-marker-invalid", path+" is not what Creel wrote there", err)
+	}
+	return m, nil
+}
+
+// parseMarker checks every field that something is decided by.
+func parseMarker(b []byte, name string) (marker, error) {
+	var version struct {
+		Version int `json:"version"`
+	}
+	if err := json.Unmarshal(b, &version); err != nil {
+		return marker{}, fmt.Errorf("parse: %w", err)
+	}
+	if version.Version > markerVersion {
+		return marker{}, fmt.Errorf("version %d, this Creel knows %d: %w", version.Version, markerVersion, errNewer)
+	}
+	var m marker
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return marker{}, fmt.Errorf("parse: %w", err)
+	}
+	switch {
+	case m.Version < 1:
+		return marker{}, fmt.Errorf("version %d does not exist", m.Version)
+	case m.Gateway != name:
+		return marker{}, fmt.Errorf("it is of gateway %q, not %q", m.Gateway, name)
+	case m.PID < 2: // pid 1 and below can be nobody's port-forward and must never be signalled
+		return marker{}, fmt.Errorf("pid %d is no port-forward's", m.PID)
+	case m.ProcessStart == 0:
+		return marker{}, errors.New("no process start time")
+	case m.Port < 1 || m.Port > 65535:
+		return marker{}, fmt.Errorf("port %d does not exist", m.Port)
+	}
+	return m, nil
+}
+
+func writeMarker(g state.Gateway, m marker) error { return writeJSON(g.File(state.PortForwardFile), m) }
+
+func writeJSON(path string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return err
+	}
+	return state.WriteFile(path, append(b, '\n'), state.FileMode)
+}
+
+// lastEndpoint is endpoint.json as every runtime of this machine writes it.
+type lastEndpoint struct {
+	Version int    `json:"version"`
+	Host    string `json:"host"`
+	Port    int    `json:"port"`
+}
+
+// readPort is where the port-forward last was, so that clients find it again there.
+func readPort(g state.Gateway) (int, error) {
+	b, err := state.ReadSmall(g.File(state.EndpointFile))
+	if err != nil {
+		return 0, err
+	}
+	var e lastEndpoint
+	if err := json.Unmarshal(b, &e); err != nil {
+		return 0, fmt.Errorf("parse: %w", err)
+	}
+	if e.Port < 1 || e.Port > 65535 {
+		return 0, fmt.Errorf("port %d does not exist", e.Port)
+	}
+	return e.Port, nil
+}
+
+func writePort(g state.Gateway, port int) error {
+	if last, err := readPort(g); err == nil && last == port {
+		return nil
+	}
+	return writeJSON(g.File(state.EndpointFile), lastEndpoint{Version: markerVersion, Host: bind, Port: port})
+}
