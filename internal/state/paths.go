@@ -58,6 +58,8 @@ const (
 	ProcessIDFile     = "openshell.pid"     // its pid, for people and tools; never believed
 	ProcessLogFile    = "openshell.log"     // its standard output and error
 	ProcessDatabase   = "openshell.db"      // its store; Creel never opens it
+	ServiceFile       = "service.json"      // which unit of a service manager keeps the gateway
+	ServiceProgram    = "creel"             // link to the executable that the unit runs
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path
@@ -74,7 +76,8 @@ type Roots struct {
 }
 
 // RootsFrom derives the roots from the environment: CREEL_HOME, else the XDG
-// directories below HOME. OpenShell's root follows XDG_CONFIG_HOME, or lies in
+// directories below HOME; for sockets /run/user/UID also where the environment does
+// not name it. OpenShell's root follows XDG_CONFIG_HOME, or lies in
 // CREEL_HOME/config when that is set. A CREEL_HOME that exists and is not a
 // directory is an error. Nothing is created.
 func RootsFrom(getenv func(string) string) (Roots, error) {
@@ -115,12 +118,29 @@ func RootsFrom(getenv func(string) string) (Roots, error) {
 	r := Roots{Config: filepath.Join(config, "creel"), State: filepath.Join(st, "creel"),
 		OpenShell: filepath.Join(config, OpenShellConfig)}
 	r.Run = filepath.Join(r.State, "run")
-	if v := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(v) {
-		if fi, err := os.Stat(v); err == nil && fi.IsDir() {
-			r.Run = filepath.Join(v, "creel")
-		}
+	if v := runtimeDir(getenv, os.Geteuid()); v != "" {
+		r.Run = filepath.Join(v, "creel")
 	}
 	return r, nil
+}
+
+// runtimeDir is the user's directory for sockets, "" without one. A login session
+// says where it is, su and sudo do not, and both shall find the same socket. Root's
+// is no place for one: it goes with root's last session, and what runs at boot has
+// none.
+func runtimeDir(getenv func(string) string, uid int) string {
+	usual := fmt.Sprintf("/run/user/%d", uid)
+	dir := getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = usual
+	}
+	if uid == 0 && filepath.Clean(dir) == usual || !filepath.IsAbs(dir) {
+		return ""
+	}
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+		return ""
+	}
+	return dir
 }
 
 // NotDirectory is the error of a root that exists and is something else.
