@@ -122,9 +122,14 @@ var rules = []rule{
 	},
 	{
 		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external",
-			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence"},
+			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence", "creel/internal/gateway/service"},
 		not:    []string{"creel/internal/server/...", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
 		reason: "a runtime is given its server; it knows neither that nor who uses it",
+	},
+	{
+		from:   []string{"creel/internal/systemd"},
+		not:    []string{"creel/internal/gateway/...", "creel/internal/state", "creel/internal/desired", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/server/..."},
+		reason: "it speaks with systemd and knows nothing of gateways",
 	},
 	{
 		from:   []string{"creel/internal/server/..."},
@@ -228,6 +233,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/gateway/embedded", "creel/api/creel/v1"},
 		{"creel/internal/gateway/openshell", "creel/internal/server"},
 		{"creel/internal/gateway/external", "creel/internal/layer"},
+		{"creel/internal/gateway/service", "creel/internal/server"},
+		{"creel/internal/systemd", "creel/internal/gateway"},
 		{"creel/internal/server", "creel/internal/gateway/embedded"},
 		{"creel/internal/supervisor", "creel/internal/server/token"},
 		{"creel/internal/server", "modernc.org/sqlite"},

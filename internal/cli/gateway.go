@@ -29,7 +29,7 @@ restarting it never disturbs a sandbox.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayStatus(),
-		a.gatewayLogs(), a.secretsCommand())
+		a.gatewayLogs(), a.installServiceCommand(), a.uninstallServiceCommand(), a.secretsCommand())
 	return cmd
 }
 
@@ -134,6 +134,8 @@ type GatewayDocument struct {
 	Caveats    []health.Caveat   `json:"caveats"`
 	Evidence   []health.Evidence `json:"evidence"`
 	Hints      []string          `json:"hints"`
+	// Service is nil when no service manager was asked to keep the gateway.
+	Service *ServiceDocument `json:"service"`
 }
 
 func (a *app) gatewayStatus() *cobra.Command {
@@ -155,7 +157,9 @@ verdict.`,
 			if err != nil {
 				return err
 			}
-			doc := gatewayDocument(g.Name, r.Name(), r.Observe(cmd.Context()))
+			o := r.Observe(cmd.Context())
+			doc := gatewayDocument(g.Name, r.Name(), o)
+			a.addService(cmd.Context(), &doc, o)
 			if asJSON {
 				err = a.Streams.JSON(doc)
 			} else {

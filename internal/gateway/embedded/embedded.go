@@ -38,6 +38,8 @@ type Config struct {
 	// advisory; an error without one says that it could not be found out. It is
 	// asked while no daemon runs, and writes nothing. nil asks nothing.
 	Usable func(context.Context) error
+	// Keeper is the service manager that may run the daemon; nil is none.
+	Keeper Keeper
 }
 
 // Runtime implements gateway.Runtime.

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -96,8 +97,16 @@ func fill(to, src *os.File, size int64) error {
 	return nil
 }
 
-// Prune removes copies that no process runs from, no sandbox names and nobody
-// made recently. keep is the path of a copy that stays in any case.
+// prune tidies up after a start. A failure to is no failure to start; it is tried
+// next time.
+func (r *Runtime) prune() {
+	if self, err := Self(r.cfg.Gateway.Roots); err == nil {
+		_, _ = Prune(r.cfg.Gateway.Roots, self)
+	}
+}
+
+// Prune removes copies that no process runs from, no sandbox and no
+// service names and nobody made recently. keep is the path of a copy that stays in any case.
 func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	entries, err := os.ReadDir(roots.Versions())
 	if err != nil {
@@ -117,8 +126,12 @@ func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, err := keptExecutables(roots)
+	if err != nil {
+		return nil, err
+	}
 	used := map[string]bool{keep: true}
-	for _, exe := range append(running, named...) {
+	for _, exe := range slices.Concat(running, named, kept) {
 		used[strings.TrimSuffix(exe, " (deleted)")] = true
 	}
 	for _, e := range entries {
@@ -162,6 +175,23 @@ func namedExecutables(roots state.Roots) ([]string, error) {
 		named = append(named, launch.Executable)
 	}
 	return named, nil
+}
+
+// keptExecutables reads which copies services run at the next boot.
+func keptExecutables(roots state.Roots) ([]string, error) {
+	links, err := filepath.Glob(filepath.Join(globQuote(filepath.Join(roots.State, state.GatewaysDir)), "*", state.ServiceProgram))
+	if err != nil {
+		return nil, err
+	}
+	var kept []string
+	for _, link := range links {
+		exe, err := os.Readlink(link)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read which executable a service runs: %w", err)
+		}
+		kept = append(kept, exe)
+	}
+	return kept, nil
 }
 
 // globQuote makes a path mean itself in a pattern.

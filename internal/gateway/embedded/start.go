@@ -43,6 +43,7 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 			return err
 		case o.Verdict == health.OK:
 			report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, o.Identity.PID))
+			r.outside(ctx, o, report)
 			return nil
 		case !o.Absent:
 			// Somebody holds the lock and does not answer as it should. To start
@@ -57,6 +58,13 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 				hints = a.Commands // what a restart would not mend, or must not touch
 			}
 			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), hints...)
+		}
+		kept, err := r.kept()
+		switch {
+		case err != nil:
+			return err
+		case kept:
+			return r.startKept(ctx, report)
 		}
 		err = r.launch(ctx, report)
 		if p, ok := advisory.Of(err); ok && p.ID == alreadyRunning {
@@ -114,7 +122,9 @@ type lineRead struct {
 	err    error
 }
 
-func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
+// startable reports what keeps a daemon from starting, while none runs: the daemon
+// would say the same, after it was made.
+func (r *Runtime) startable(ctx context.Context) error {
 	g := r.cfg.Gateway
 	if err := host.CheckSocketPath(g.Socket()); err != nil {
 		return err
@@ -123,7 +133,15 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 		return err
 	}
 	if problem := r.unusable(ctx, true); problem != nil {
-		return problem // the daemon would say the same, after it was made
+		return problem
+	}
+	return nil
+}
+
+func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
+	g := r.cfg.Gateway
+	if err := r.startable(ctx); err != nil {
+		return err
 	}
 	self, err := Self(g.Roots)
 	if err != nil {
@@ -165,8 +183,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress) error {
 		}
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
 			report(o.Message)
-			// A failure to tidy up is no failure to start; it is tried next time.
-			_, _ = Prune(g.Roots, self)
+			r.prune()
 			return nil
 		}
 		switch err := pause(ctx, c.Exited()); {

@@ -22,6 +22,15 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 		report = func(string) {}
 	}
 	g := r.cfg.Gateway
+	// The service first: it would bring back what is ended without it.
+	kept, err := r.kept()
+	if err == nil && kept {
+		report("stopping gateway " + g.Name + " through its service")
+		err = r.cfg.Keeper.Stop(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("stop gateway %s: %w", g.Name, err)
+	}
 	pid, start, err := r.identify()
 	if err != nil {
 		return err
