@@ -124,6 +124,7 @@ func TestE2E(t *testing.T) {
 	t.Run("disk", testDisk)
 	t.Run("executable", testExecutable)
 	t.Run("damage", testDamage)
+	t.Run("service", testService)
 }
 
 func testFull(t *testing.T) {

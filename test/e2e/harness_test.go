@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"creel/test/systemdenv"
 )
 
 // creel is the executable under test; killer is the same program that kills
@@ -27,6 +29,7 @@ var creel, killer string
 var fakeGateway string
 
 func TestMain(m *testing.M) {
+	systemdenv.Become()
 	if program := os.Getenv(withoutLandlock); program != "" {
 		os.Exit(runWithoutLandlock(program))
 	}

@@ -187,6 +187,11 @@ func judgeLoaded(j *findings, f facts, m *systemd.Manager) bool {
 // answers.
 func judgeRun(j *findings, f facts, m *systemd.Manager) {
 	unit, st := f.record.Unit, f.state
+	if st.Active != "active" && f.seen.Verdict == health.OK && f.seen.Identity.PID != 0 {
+		j.add("run", health.Failed, 0, "service-other-process", fmt.Sprintf("the unit is %s, and the gateway that answers is process %d", st.Active, f.seen.Identity.PID),
+			command(f.gateway, "restart"))
+		return
+	}
 	if st.Active != "active" {
 		answer := fmt.Sprintf("%s (%s)", st.Active, st.Sub)
 		if st.Ended.Known && st.Result != "success" {

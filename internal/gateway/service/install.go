@@ -44,13 +44,10 @@ func (s *Service) Install(ctx context.Context, r gateway.Runtime, report gateway
 	if err != nil {
 		return out, false, err
 	}
-	begun, err := s.letLinger(ctx, report)
-	if err == nil && begun {
-		err = s.awaitManager(ctx)
-	} else if err == nil {
-		err = s.m.Reach(ctx)
+	if err := s.letLinger(ctx, report); err != nil {
+		return out, false, err
 	}
-	if err != nil {
+	if err := s.awaitManager(ctx); err != nil {
 		return out, false, err
 	}
 	before := r.Observe(ctx)
@@ -117,41 +114,39 @@ func (s *Service) refuse(path string, whose origin, text string, cause error) er
 	return advisory.New("service-unknown", "read "+path, cause)
 }
 
-// letLinger sees to it that the user's manager runs from boot on. begun says that
-// this was news to the manager, which may only now be starting.
-func (s *Service) letLinger(ctx context.Context, report gateway.Progress) (begun bool, err error) {
+// letLinger sees to it that the user's manager runs from boot on.
+func (s *Service) letLinger(ctx context.Context, report gateway.Progress) error {
 	if v, _ := s.m.Linger(ctx); v == health.OK {
-		return false, nil
+		return nil
 	}
 	report("letting this user's services run without a login session")
 	cause := s.m.SetLinger(ctx)
 	v, why := s.m.Linger(ctx)
 	switch v {
 	case health.OK:
-		return true, nil
+		return nil
 	case health.Failed:
-		return false, advisory.New("service-linger-off", "lingering stays "+why, cause, s.m.LingerCommand(true), command(s.cfg.Gateway.Name, "install-service"))
+		return advisory.New("service-linger-off", "lingering stays "+why, cause, s.m.LingerCommand(true), command(s.cfg.Gateway.Name, "install-service"))
 	}
-	return false, advisory.New("service-unknown", "whether this user lingers", errors.Join(errors.New(why), cause), s.m.LingerCommand(true), command(s.cfg.Gateway.Name, "install-service"))
+	return advisory.New("service-unknown", "whether this user lingers", errors.Join(errors.New(why), cause), s.m.LingerCommand(true), command(s.cfg.Gateway.Name, "install-service"))
 }
 
-// awaitManager waits for a manager that lingering has just started.
+// awaitManager returns when the manager answers. One that lingering has just begun is
+// waited for.
 func (s *Service) awaitManager(ctx context.Context) error {
-	ctx, cancel := budget.Context(ctx, budget.Operation, "wait for the "+s.m.Name()+" manager of systemd")
+	waiting, cancel := budget.Context(ctx, budget.Operation, "wait for the "+s.m.Name()+" manager of systemd")
 	defer cancel()
-	for {
-		err := s.m.Reach(ctx)
-		if err == nil {
-			return nil
-		}
-		timer := time.NewTimer(askAgain)
+	tick := time.NewTicker(askAgain)
+	defer tick.Stop()
+	for !s.m.Lives() {
 		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
-			return err
+		case <-tick.C:
+			continue
+		case <-waiting.Done():
 		}
+		break
 	}
+	return s.m.Reach(ctx)
 }
 
 // write puts the unit where it belongs, has it enabled, and reads back that the

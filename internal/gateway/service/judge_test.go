@@ -43,10 +43,13 @@ func TestJudge(t *testing.T) {
 		"stale":                   {func(f *facts) { f.state.Stale = true }, health.Failed, "service-unit-stale"},
 		"disabled":                {func(f *facts) { f.state.File = "disabled" }, health.Failed, "service-not-enabled"},
 		"only linked at run time": {func(f *facts) { f.state.File = "enabled-runtime" }, health.Failed, "service-not-enabled"},
-		"inactive":                {func(f *facts) { f.state.Active = "inactive" }, health.Failed, "service-not-active"},
-		"starting":                {func(f *facts) { f.state.Active = "activating" }, health.Failed, "service-not-active"},
-		"another process":         {func(f *facts) { f.state.MainPID = 43 }, health.Failed, "service-other-process"},
-		"no process":              {func(f *facts) { f.state.MainPID = 0 }, health.Failed, "service-other-process"},
+		"inactive": {func(f *facts) {
+			f.state.Active, f.state.MainPID, f.seen = "inactive", 0, gateway.Observation{Verdict: health.Failed}
+		}, health.Failed, "service-not-active"},
+		"inactive, and another runs": {func(f *facts) { f.state.Active, f.state.MainPID = "inactive", 0 }, health.Failed, "service-other-process"},
+		"starting":                   {func(f *facts) { f.state.Active, f.seen = "activating", gateway.Observation{} }, health.Failed, "service-not-active"},
+		"another process":            {func(f *facts) { f.state.MainPID = 43 }, health.Failed, "service-other-process"},
+		"no process":                 {func(f *facts) { f.state.MainPID = 0 }, health.Failed, "service-other-process"},
 		"gateway not proven": {func(f *facts) {
 			f.seen = gateway.Observation{Verdict: health.Failed, Identity: gateway.Identity{PID: 42}}
 		}, health.Unknown, "service-unknown"},
