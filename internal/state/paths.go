@@ -3,9 +3,13 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Names inside the roots. docs/state.md lists every one of them.
@@ -159,6 +163,29 @@ func (r Roots) Versions() string { return filepath.Join(r.State, VersionsDir) }
 
 // DesiredFiles is the directory that holds one NAME.yaml a gateway.
 func (r Roots) DesiredFiles() string { return filepath.Join(r.Config, GatewaysDir) }
+
+// GatewayNames lists, sorted, the gateways that have a desired state or a state
+// directory. A root that does not exist has none; one that cannot be read is an
+// error, beside the names that the other told.
+func (r Roots) GatewayNames() ([]string, error) {
+	var names []string
+	var problems []error
+	read := func(dir string, name func(fs.DirEntry) (string, bool)) {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, fmt.Errorf("list gateways: %w", err))
+		}
+		for _, e := range entries {
+			if n, ok := name(e); ok && !strings.HasPrefix(n, ".") {
+				names = append(names, n)
+			}
+		}
+	}
+	read(r.DesiredFiles(), func(e fs.DirEntry) (string, bool) { return strings.CutSuffix(e.Name(), DesiredSuffix) })
+	read(filepath.Join(r.State, GatewaysDir), func(e fs.DirEntry) (string, bool) { return e.Name(), e.IsDir() })
+	slices.Sort(names)
+	return slices.Compact(names), errors.Join(problems...)
+}
 
 // Gateway names the files of one gateway.
 type Gateway struct {

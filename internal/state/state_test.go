@@ -95,6 +95,39 @@ func TestRuntimeDir(t *testing.T) {
 	}
 }
 
+func TestGatewayNames(t *testing.T) {
+	root := t.TempDir()
+	r := Roots{Config: root + "/config", State: root + "/state"}
+	if names, err := r.GatewayNames(); len(names) != 0 || err != nil {
+		t.Errorf("nowhere: %q, %v", names, err)
+	}
+	for _, dir := range []string{r.DesiredFiles(), r.Gateway("both").Dir(), r.Gateway("state-only").Dir()} {
+		if err := MkdirAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{r.Gateway("both").Desired(), r.Gateway("wanted-only").Desired(), r.DesiredFiles() + "/.both.yaml.tmp-1",
+		r.DesiredFiles() + "/notes.txt", r.State + "/gateways/a-file"} {
+		if err := os.WriteFile(file, []byte("not: [yaml"), FileMode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"both", "state-only", "wanted-only"}
+	if names, err := r.GatewayNames(); err != nil || cmp.Diff(want, names) != "" {
+		t.Errorf("%q, %v", names, err)
+	}
+	// What cannot be listed is not taken for nothing.
+	if err := os.Rename(r.State+"/gateways", r.State+"/moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.State+"/gateways", nil, FileMode); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := r.GatewayNames(); err == nil || cmp.Diff([]string{"both", "wanted-only"}, names) != "" {
+		t.Errorf("%q, %v", names, err)
+	}
+}
+
 // Two gateways, and two sandboxes of one, share no file.
 func TestPathsAreDisjoint(t *testing.T) {
 	r := Roots{Config: "/c", State: "/s", Run: "/r", OpenShell: "/o"}

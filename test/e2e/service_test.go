@@ -227,6 +227,12 @@ func serviceHandOver(r *lodger) {
 func serviceLifecycle(r *lodger) {
 	r.must(0, "stop", "box")
 	r.must(0, "start", "box")
+	if got := r.must(0, "status"); !strings.Contains(got.stdout, "tier namespaces") {
+		r.t.Errorf("a sandbox that the unit's gateway started:\n%s", got.stdout)
+	}
+	fastest(r.t, "status of a healthy gateway that systemd keeps, nsenter and setpriv included", 50*time.Millisecond, func() time.Duration {
+		return r.must(0, "gateway", "status").took
+	})
 	agent := r.agent()
 	same := func(what string) {
 		r.t.Helper()

@@ -36,7 +36,9 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 		return err
 	}
 	if pid == 0 {
-		report("gateway " + g.Name + " is not running")
+		if !kept {
+			report("gateway " + g.Name + " is not running")
+		}
 		return host.Explain(state.RemoveIfExists(g.Marker()), g.Marker())
 	}
 	p, err := launch.OpenProcess(pid, start)
