@@ -71,7 +71,7 @@ func Main(ctx context.Context, args []string, o Options) int {
 			a, err := registration.Attach(g.roots.Gateway(name), c, belongs, force)
 			return string(a), err
 		},
-		Service:          g.inspectService,
+		Service:          g.lookAtService,
 		InstallService:   g.installService,
 		UninstallService: g.uninstallService,
 		Uninstall:        g.uninstall,

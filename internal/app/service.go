@@ -21,8 +21,8 @@ func (g *graph) service(paths state.Gateway) *service.Service {
 	})
 }
 
-func (g *graph) inspectService(ctx context.Context, name string, seen gateway.Observation) gateway.Service {
-	return g.service(g.roots.Gateway(name)).Inspect(ctx, seen)
+func (g *graph) lookAtService(ctx context.Context, name string) func(gateway.Observation) gateway.Service {
+	return g.service(g.roots.Gateway(name)).Look(ctx)
 }
 
 // keepable is the runtime of a gateway that a service can keep.

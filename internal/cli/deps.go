@@ -77,9 +77,10 @@ type Deps struct {
 	// gateway's lock, whose file goes last.
 	Uninstall func(ctx context.Context, gatewayName string, plan bool, report gateway.Progress) (Removal, error)
 
-	// Service looks at the unit of a service manager that may keep the gateway; seen
-	// is what was just observed of that. Without a unit it asks no manager.
-	Service func(ctx context.Context, gatewayName string, seen gateway.Observation) gateway.Service
+	// Service looks at the unit of a service manager that may keep the gateway, while
+	// somebody else observes that; what it returns judges both. Without a unit no
+	// manager is asked.
+	Service func(ctx context.Context, gatewayName string) func(seen gateway.Observation) gateway.Service
 
 	// InstallService has the gateway kept by the service manager and proves it;
 	// changed is false when it was so already. The caller holds the gateway's lock.

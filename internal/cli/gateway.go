@@ -189,9 +189,10 @@ func allFlag(cmd *cobra.Command, to *bool) {
 // observe asks one gateway, and the service that may keep it.
 func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) GatewayDocument {
 	began := time.Now()
+	service := a.lookAtService(ctx, name)
 	o := r.Observe(ctx)
 	doc := gatewayDocument(name, r.Name(), o)
-	a.addService(ctx, &doc, o)
+	doc.addService(service(o), o)
 	doc.Elapsed = health.Micros(time.Since(began))
 	return doc
 }

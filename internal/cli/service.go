@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"creel/internal/advisory"
+	"creel/internal/budget"
 	"creel/internal/cli/ui"
 	"creel/internal/credential"
 	"creel/internal/gateway"
@@ -127,13 +128,30 @@ func undetermined(err error) error {
 	return err
 }
 
+// lookAtService looks at the service while somebody observes the gateway. A service
+// manager that does not answer does not keep the gateway's own answer back: it gets
+// the probe budget, from now on.
+func (a *app) lookAtService(ctx context.Context, name string) func(gateway.Observation) gateway.Service {
+	if a.Service == nil {
+		return func(gateway.Observation) gateway.Service { return gateway.Service{} }
+	}
+	ctx, cancel := budget.Context(ctx, budget.Probe, "look at the service")
+	judge := make(chan func(gateway.Observation) gateway.Service, 1)
+	go func() { judge <- a.Service(ctx, name) }()
+	return func(o gateway.Observation) gateway.Service {
+		defer cancel()
+		select {
+		case judge := <-judge:
+			return judge(o)
+		case <-ctx.Done():
+			return gateway.Service{Installed: true, Verdict: health.Unknown, Reason: "service-manager-unreachable", Message: context.Cause(ctx).Error()}
+		}
+	}
+}
+
 // addService adds what is known of the service to a gateway's status: a gateway that
 // works and is not kept as it should be is degraded.
-func (a *app) addService(ctx context.Context, doc *GatewayDocument, o gateway.Observation) {
-	if a.Service == nil {
-		return
-	}
-	s := a.Service(ctx, doc.Gateway, o)
+func (doc *GatewayDocument) addService(s gateway.Service, o gateway.Observation) {
 	doc.Service = serviceDocument(s)
 	if doc.Service == nil || s.Verdict == health.OK || o.Verdict != health.OK {
 		return

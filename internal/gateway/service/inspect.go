@@ -42,11 +42,20 @@ type facts struct {
 // changes nothing, and ends within the probe budget for each question. seen is what
 // was just observed of the gateway.
 func (s *Service) Inspect(ctx context.Context, seen gateway.Observation) gateway.Service {
-	return judge(s.look(ctx, seen), s.m)
+	return s.Look(ctx)(seen)
 }
 
-func (s *Service) look(ctx context.Context, seen gateway.Observation) facts {
-	f := facts{gateway: s.cfg.Gateway.Name, seen: seen}
+// Look is Inspect for who observes the gateway meanwhile: what it returns judges.
+func (s *Service) Look(ctx context.Context) func(seen gateway.Observation) gateway.Service {
+	f := s.look(ctx)
+	return func(seen gateway.Observation) gateway.Service {
+		f.seen = seen
+		return judge(f, s.m)
+	}
+}
+
+func (s *Service) look(ctx context.Context) facts {
+	f := facts{gateway: s.cfg.Gateway.Name}
 	if f.record, f.problem = s.recorded(); f.record == nil {
 		return f
 	}

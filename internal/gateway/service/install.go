@@ -187,7 +187,7 @@ func (s *Service) write(ctx context.Context, path, text string) error {
 // written reads back what has to hold before the gateway is handed over.
 func (s *Service) written(ctx context.Context) error {
 	j := &findings{out: gateway.Service{Verdict: health.OK}}
-	f := s.look(ctx, gateway.Observation{})
+	f := s.look(ctx)
 	switch {
 	case f.problem != nil:
 		return f.problem
