@@ -123,9 +123,14 @@ var rules = []rule{
 	},
 	{
 		from: []string{"creel/internal/gateway/embedded", "creel/internal/gateway/openshell", "creel/internal/gateway/external", "creel/internal/gateway/k3s", "creel/internal/gateway/kube/...",
-			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence", "creel/internal/gateway/upgrade"},
+			"creel/internal/gateway/launch", "creel/internal/gateway/client", "creel/internal/gateway/evidence", "creel/internal/gateway/upgrade", "creel/internal/gateway/service"},
 		not:    []string{"creel/internal/server/...", "creel/internal/supervisor/...", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/onboard/..."},
 		reason: "a runtime is given its server; it knows neither that nor who uses it",
+	},
+	{
+		from:   []string{"creel/internal/systemd"},
+		not:    []string{"creel/internal/gateway/...", "creel/internal/state", "creel/internal/desired", "creel/internal/cli/...", "creel/internal/layer", "creel/internal/server/..."},
+		reason: "it speaks with systemd and knows nothing of gateways",
 	},
 	{
 		from:   []string{"creel/internal/server/..."},
@@ -234,6 +239,8 @@ func TestImportRulesBite(t *testing.T) {
 		{"creel/internal/gateway/external", "creel/internal/layer"},
 		{"creel/internal/gateway/k3s", "creel/internal/layer"},
 		{"creel/internal/gateway/k3s", "github.com/moby/moby/client"},
+		{"creel/internal/gateway/service", "creel/internal/server"},
+		{"creel/internal/systemd", "creel/internal/gateway"},
 		{"creel/internal/server", "creel/internal/gateway/embedded"},
 		{"creel/internal/supervisor", "creel/internal/server/token"},
 		{"creel/internal/server", "modernc.org/sqlite"},

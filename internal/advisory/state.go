@@ -22,6 +22,11 @@ var state = []Advisory{
 		Commands: []string{"creel status"},
 	},
 	{
+		ID: "state-unreadable", Severity: Error, Layer: "host", Title: "A directory of Creel's cannot be listed",
+		Reason:   "What is in it is not known, so there may be gateways that are not shown.",
+		Commands: []string{"ls -ld FILE"},
+	},
+	{
 		ID: "journal-corrupt", Severity: Warning, Layer: "host", Title: "The journal is damaged",
 		Reason:   "A line of it is no entry. The journal only explains; it is set aside and a new one is begun at the next change.",
 		Commands: []string{"creel onboard"},

@@ -78,9 +78,12 @@ func Main(ctx context.Context, args []string, o Options) int {
 			a, err := registration.Attach(g.roots.Gateway(name), c, belongs, force)
 			return string(a), err
 		},
-		Uninstall: g.uninstall,
-		Serve:     g.serve,
-		Forward:   g.forward,
+		Service:          g.lookAtService,
+		InstallService:   g.installService,
+		UninstallService: g.uninstallService,
+		Uninstall:        g.uninstall,
+		Serve:            g.serve,
+		Forward:          g.forward,
 		Supervise: func(ctx context.Context, dir string) int {
 			return supervisor.Main(ctx, dir, os.NewFile(3, "ready"))
 		},
@@ -143,7 +146,7 @@ func (g *graph) wanted(paths state.Gateway, doc desired.Document) gateway.Runtim
 
 func (g *graph) embedded(paths state.Gateway, port int, explicit bool) gateway.Runtime {
 	return embedded.New(embedded.Config{Gateway: paths, Getenv: g.getenv, Port: port, PortExplicit: explicit, AfterStep: g.afterStep,
-		Usable: func(ctx context.Context) error { return server.Usable(ctx, paths) }})
+		Usable: func(ctx context.Context) error { return server.Usable(ctx, paths) }, Keeper: g.service(paths)})
 }
 
 func (g *graph) driver(paths state.Gateway) sandbox.Driver {
@@ -167,12 +170,18 @@ func (g *graph) serve(ctx context.Context, name string) error {
 		return err
 	}
 	paths := g.roots.Gateway(name)
-	if doc, err := desired.Load(paths.Desired()); err == nil && doc.Runtime != desired.Embedded {
-		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil)
+	port := 0
+	if doc, err := desired.Load(paths.Desired()); err == nil {
+		if doc.Runtime != desired.Embedded {
+			return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil)
+		}
+		port = doc.Gateway.Port
 	}
 	return embedded.Serve(ctx, embedded.ServeConfig{
-		Gateway: paths,
-		Driver:  g.driver(paths),
+		Gateway:      paths,
+		Driver:       g.driver(paths),
+		Port:         port,
+		PortExplicit: port != 0,
 		Server: func(ctx context.Context, in embedded.ServerInput, ready func(embedded.Ready)) error {
 			return server.Run(ctx, server.Config{
 				Gateway: in.Gateway, Material: in.Material, Certificate: in.Certificate, Port: in.Port, PortExplicit: in.PortExplicit, Driver: in.Driver,

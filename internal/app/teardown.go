@@ -103,6 +103,14 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if held, holder, err := state.Held(paths.File(state.DaemonLockFile)); err == nil && held {
 		removal.Processes = append(removal.Processes, fmt.Sprintf("gateway daemon (pid %d)", holder.PID))
 	}
+	keeper := g.service(paths)
+	unit, unitErr := keeper.Find()
+	if unit != "" {
+		removal.Paths = append(removal.Paths, unit)
+	}
+	if unitErr != nil && report != nil {
+		report(unitErr.Error())
+	}
 	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
 		removal.Processes = append(removal.Processes, "openshell-gateway")
 	}
@@ -115,11 +123,13 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		removal.Cluster = append(removal.Cluster, l.String())
 	}
 	removal.Sandboxes = append(removal.Sandboxes, contained...)
+	var own []string
 	for _, p := range []string{paths.Dir(), paths.RunDir(), paths.Desired()} {
 		if _, err := os.Lstat(p); err == nil {
-			removal.Paths = append(removal.Paths, p)
+			own = append(own, p)
 		}
 	}
+	removal.Paths = append(removal.Paths, own...)
 	if plan {
 		return removal, nil
 	}
@@ -129,6 +139,10 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		if err := deleteIn(ctx, runtime, sandbox); err != nil {
 			problems = append(problems, fmt.Errorf("delete sandbox %s: %w", sandbox, err))
 		}
+	}
+	// Before the gateway is stopped: the unit would have it started again.
+	if _, err := keeper.Uninstall(ctx, nil, report); err != nil {
+		problems = append(problems, fmt.Errorf("remove the service of gateway %s: %w", name, err))
 	}
 	for _, end := range ways(runtime, paths) {
 		if err := end(ctx, report); err != nil {
@@ -156,7 +170,7 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	}
 	report("removing state")
 	problems = append(problems, state.Sweep(paths.Desired()))
-	for _, p := range removal.Paths {
+	for _, p := range own {
 		problems = append(problems, os.RemoveAll(p))
 	}
 	problems = append(problems, g.removeEmptyRoots())

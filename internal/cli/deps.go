@@ -84,6 +84,19 @@ type Deps struct {
 	// gateway's lock, whose file goes last.
 	Uninstall func(ctx context.Context, gatewayName string, plan bool, report gateway.Progress) (Removal, error)
 
+	// Service looks at the unit of a service manager that may keep the gateway, while
+	// somebody else observes that; what it returns judges both. Without a unit no
+	// manager is asked.
+	Service func(ctx context.Context, gatewayName string) func(seen gateway.Observation) gateway.Service
+
+	// InstallService has the gateway kept by the service manager and proves it;
+	// changed is false when it was so already. The caller holds the gateway's lock.
+	InstallService func(ctx context.Context, gatewayName string, report gateway.Progress) (s gateway.Service, changed bool, err error)
+
+	// UninstallService takes that back; a gateway that runs goes on. removed is false
+	// when there was no service. The caller holds the gateway's lock.
+	UninstallService func(ctx context.Context, gatewayName string, report gateway.Progress) (removed bool, err error)
+
 	// Serve is the gateway daemon: it returns when ctx ended and everything was
 	// drained.
 	Serve func(ctx context.Context, gatewayName string) error

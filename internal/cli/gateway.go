@@ -31,7 +31,8 @@ k3s are in the gateway's container.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(a.gatewayServe(), a.gatewayStart(), a.gatewayStop(), a.gatewayRestart(), a.gatewayUpgrade(),
-		a.gatewayStatus(), a.gatewayLogs(), a.gatewayForward(), a.secretsCommand())
+		a.gatewayStatus(), a.gatewayLogs(), a.gatewayForward(),
+		a.installServiceCommand(), a.uninstallServiceCommand(), a.secretsCommand())
 	return cmd
 }
 
@@ -159,20 +160,31 @@ type GatewayDocument struct {
 	Drift      []string          `json:"drift"`
 	Caveats    []health.Caveat   `json:"caveats"`
 	Evidence   []health.Evidence `json:"evidence"`
-	Hints      []string          `json:"hints"`
+	// Broken is the probe that decided when not ok; empty when all of the chain held.
+	Broken string `json:"broken"`
+	// Elapsed is how long asking took, in microseconds.
+	Elapsed health.Micros `json:"elapsed_us"`
+	Hints   []string      `json:"hints"`
+	// Service is nil when no service manager was asked to keep the gateway.
+	Service *ServiceDocument `json:"service"`
 }
 
 func (a *app) gatewayStatus() *cobra.Command {
-	var asJSON bool
+	var asJSON, all bool
 	cmd := &cobra.Command{
 		Use:   "status",
 		Short: "Say how the gateway is, with the evidence",
-		Long: `Ask the whole chain of evidence just now: process or container, TCP, TLS with and
-without our certificate, Health, identity. Nothing is changed. The exit code is that of the
-verdict.`,
-		Example: "  creel gateway status\n  creel gateway status --json",
+		Long: `Ask the whole chain of evidence just now: process or container, TCP, TLS with and without
+our certificate, Health, identity. The first link that does not hold decides, and those
+after it are not asked. Nothing is changed. The exit code is that of the verdict.
+
+With --all every gateway is asked at the same time; the verdict is the worst.`,
+		Example: "  creel gateway status\n  creel gateway status --json\n  creel gateway status --all",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if all {
+				return a.gatewayStatusAll(cmd.Context(), asJSON)
+			}
 			g, err := a.paths()
 			if err != nil {
 				return err
@@ -181,7 +193,7 @@ verdict.`,
 			if err != nil {
 				return err
 			}
-			doc := gatewayDocument(g.Name, r.Name(), r.Observe(cmd.Context()))
+			doc := a.observe(cmd.Context(), g.Name, r)
 			if asJSON {
 				err = a.Streams.JSON(doc)
 			} else {
@@ -191,7 +203,25 @@ verdict.`,
 		},
 	}
 	jsonFlag(cmd, &asJSON)
+	allFlag(cmd, &all)
 	return cmd
+}
+
+// allFlag adds --all, which means every gateway.
+func allFlag(cmd *cobra.Command, to *bool) {
+	cmd.Flags().BoolVar(to, "all", false, "every gateway that has a desired state or state on disk")
+	exclusive(cmd, "all", "gateway")
+}
+
+// observe asks one gateway, and the service that may keep it.
+func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) GatewayDocument {
+	began := time.Now()
+	service := a.lookAtService(ctx, name)
+	o := r.Observe(ctx)
+	doc := gatewayDocument(name, r.Name(), o)
+	doc.addService(service(o), o)
+	doc.Elapsed = health.Micros(time.Since(began))
+	return doc
 }
 
 // gatewayDocument: a gateway that works but would be started differently now, or of
@@ -200,6 +230,9 @@ func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDoc
 	doc := GatewayDocument{Verdict: health.SummaryUnknown, Gateway: name, Runtime: runtimeName, Reason: o.Reason,
 		Message: o.Message, PID: o.Identity.PID, InstanceID: o.Identity.InstanceID, Version: o.Identity.Version,
 		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Caveats: orEmpty(o.Caveats), Evidence: orEmpty(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
+	if e, broke := health.Broken(o.Evidence, o.Message); broke && o.Verdict != health.OK {
+		doc.Broken = e.Probe
+	}
 	if o.Endpoint.Port != 0 {
 		doc.Endpoint = address(o.Endpoint)
 	}
@@ -232,30 +265,60 @@ func (a *app) renderGateway(doc GatewayDocument) {
 		row("process", fmt.Sprintf("%d", doc.PID))
 	}
 	row("version", doc.Version)
-	row("reason", doc.Reason)
+	row("reason", doc.Reason+reasonText(doc.Reason))
+	if doc.Broken != "" && slices.ContainsFunc(doc.Evidence, func(e health.Evidence) bool { return !e.Asked() }) {
+		row("broke at", doc.Broken+"; what comes after it was not asked")
+	}
 	row("drift", strings.Join(doc.Drift, "; "))
 	for _, c := range doc.Caveats {
 		row("caveat", credential.Redact(c.Message))
 	}
+	if s := doc.Service; s != nil {
+		row("service", strings.TrimSpace(s.Unit+" "+s.Verdict.String()))
+	}
+	row("asked in", tookText(time.Duration(doc.Elapsed)))
 	a.writeTable(&table)
 	a.renderEvidence(doc.Evidence)
+	if s := doc.Service; s != nil && s.Verdict != health.OK {
+		a.Streams.Print("  service %s", a.Streams.OutTerminal.Bold(s.Unit))
+		a.renderEvidence(s.Evidence)
+	}
 	if doc.Verdict != health.SummaryOK {
 		a.Streams.Next(doc.Hints...)
 	}
 }
 
-// renderEvidence prints each probe with its answer.
+// renderEvidence prints each probe with its answer and how long that took.
 func (a *app) renderEvidence(evidence []health.Evidence) {
+	t := a.Streams.OutTerminal
 	table := ui.Table{Indent: "  "}
 	for _, e := range evidence {
-		took := time.Duration(e.Took).Round(10 * time.Microsecond).String()
-		table.Row(a.Streams.OutTerminal.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer),
-			a.Streams.OutTerminal.Faint(took))
+		if !e.Asked() {
+			table.Row(t.Faint("-"), "", t.Faint(e.Probe), t.Faint(e.Answer))
+			continue
+		}
+		table.Row(t.Glyph(ui.MarkOf(e.Verdict.String())), t.Faint(fmt.Sprintf("%7s", tookText(time.Duration(e.Took)))), e.Probe, credential.Redact(e.Answer))
 	}
 	a.writeTable(&table)
 }
 
+// tookText is a duration to two or three digits; "" for none.
+func tookText(d time.Duration) string {
+	switch {
+	case d <= 0:
+		return ""
+	case d < time.Microsecond:
+		return "<1µs"
+	case d < time.Millisecond:
+		return d.Round(time.Microsecond).String()
+	case d < time.Second:
+		return d.Round(10 * time.Microsecond).String()
+	}
+	return d.Round(time.Millisecond).String()
+}
+
 func (a *app) writeTable(t *ui.Table) {
+	t.Width = a.Streams.OutTerminal.Width
 	// A closed standard output shows in the exit code of JSON documents and pipes
 	// deliver SIGPIPE; there is nobody to tell here.
 	_, _ = t.WriteTo(a.Streams.Out)

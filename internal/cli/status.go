@@ -17,6 +17,7 @@ import (
 	"creel/internal/health"
 	"creel/internal/layer"
 	"creel/internal/onboard/ladder"
+	"creel/internal/state"
 )
 
 // watchEvery is how often status --watch looks again.
@@ -42,6 +43,7 @@ type statusOptions struct {
 	sandbox     string
 	json, watch bool
 	evidence    bool
+	all         bool
 }
 
 func (a *app) statusCommand() *cobra.Command {
@@ -51,13 +53,19 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Say how everything is, just now",
 		Long: `Look at every layer just now and say how it is. The first line is the verdict: ok,
 degraded, failed or unknown, which is also the exit code (0, 3, 1, 4). Nothing is
-changed.`,
-		Example:           "  creel status\n  creel status SANDBOX --json\n  creel status --watch",
+changed. With --all it is one line for each gateway, and the verdict over all.`,
+		Example:           "  creel status\n  creel status SANDBOX --json\n  creel status --watch\n  creel status --all",
 		GroupID:           "look",
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.sandbox = first(args)
+			if o.all && o.sandbox != "" {
+				return usage("flag-conflict", "--all looks at every gateway, and a sandbox is one's", "creel help status")
+			}
+			if o.all {
+				return a.statusAll(cmd.Context(), o.json)
+			}
 			if o.watch {
 				return a.watch(cmd.Context(), o)
 			}
@@ -67,6 +75,8 @@ changed.`,
 	jsonFlag(cmd, &o.json)
 	cmd.Flags().BoolVarP(&o.watch, "watch", "w", false, "look again every two seconds until interrupted")
 	exclusive(cmd, "json", "watch")
+	allFlag(cmd, &o.all)
+	exclusive(cmd, "all", "watch")
 	return cmd
 }
 
@@ -113,6 +123,11 @@ func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocume
 	if err != nil {
 		return StatusDocument{}, err
 	}
+	return a.inspectGateway(ctx, g, name, deep)
+}
+
+// inspectGateway is inspect for one gateway.
+func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, deep bool) (StatusDocument, error) {
 	began := time.Now()
 	doc := StatusDocument{Verdict: health.SummaryUnknown, Gateway: g.Name, Layers: []health.Result{}, Hints: []string{}, At: began.UTC()}
 	ctx, cancel := budget.Context(ctx, budget.Operation, "look at every layer")

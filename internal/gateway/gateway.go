@@ -149,6 +149,23 @@ type Remote interface {
 	Detach(ctx context.Context, report Progress) error
 }
 
+// Service is what was seen, just now, of the unit of a service manager that keeps a
+// gateway: starts it at boot and again when it dies.
+type Service struct {
+	Installed bool   // a service is meant to keep the gateway
+	Manager   string // "user" or "system"; "" without a service manager
+	Unit      string // "creel-gateway-NAME.service"
+	Path      string // the unit file's
+	// Verdict is OK only when all of it holds: the unit file is as written, it is
+	// loaded, enabled and active, its main process is the gateway that answers, and
+	// the manager runs from boot on.
+	Verdict  health.Verdict
+	Reason   string // advisory id when not OK, e.g. "service-not-enabled"
+	Message  string
+	Evidence []health.Evidence
+	Hints    []string
+}
+
 // Inspection is what the gateway observes of one sandbox.
 type Inspection struct {
 	Name           string

@@ -5,6 +5,7 @@ package health
 import (
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -68,6 +69,35 @@ type Evidence struct {
 	Verdict Verdict `json:"verdict"` // what the answer means
 	// Took is the duration of the probe in microseconds.
 	Took Micros `json:"took_us"`
+}
+
+// notAsked begins the answer of a probe that was not asked because an earlier one
+// did not hold.
+const notAsked = "not asked: "
+
+// NotAsked is the evidence of a probe that was not asked, and why.
+func NotAsked(probe, why string) Evidence {
+	return Evidence{Probe: probe, Answer: notAsked + why, Verdict: Unknown}
+}
+
+// Asked reports whether the probe was asked.
+func (e Evidence) Asked() bool {
+	return e.Verdict != Unknown || !strings.HasPrefix(e.Answer, notAsked)
+}
+
+// Broken is the evidence because of which a chain did not hold: the first that is not
+// OK, or the one that says what message says. ok is false when all held.
+func Broken(chain []Evidence, message string) (e Evidence, ok bool) {
+	for _, one := range chain {
+		switch {
+		case one.Verdict == OK || !one.Asked():
+		case one.Answer == message:
+			return one, true
+		case !ok:
+			e, ok = one, true
+		}
+	}
+	return e, ok
 }
 
 // Micros is a duration that is written as whole microseconds in JSON.

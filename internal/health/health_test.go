@@ -106,3 +106,34 @@ func TestEvidenceJSON(t *testing.T) {
 		t.Errorf("read back %+v, %v", back, err)
 	}
 }
+
+// The link that decided is found among those that held, those that were not asked,
+// and one that was asked again later and decided then.
+func TestBroken(t *testing.T) {
+	held := Evidence{Probe: "process", Answer: "alive", Verdict: OK}
+	refused := Evidence{Probe: "tcp", Answer: "refused", Verdict: Failed}
+	cut := Evidence{Probe: "tcp", Answer: "cut short", Verdict: Unknown}
+	skipped := NotAsked("tls", "tcp did not hold")
+	later := Evidence{Probe: "process", Answer: "it has ended meanwhile", Verdict: Failed}
+	for name, c := range map[string]struct {
+		chain   []Evidence
+		message string
+		want    Evidence
+	}{
+		"nothing":        {nil, "", Evidence{}},
+		"all held":       {[]Evidence{held, held}, "fine", Evidence{}},
+		"failed":         {[]Evidence{held, refused, skipped}, "refused", refused},
+		"unknown":        {[]Evidence{held, cut, skipped}, "cut short", cut},
+		"decided later":  {[]Evidence{held, refused, skipped, later}, "it has ended meanwhile", later},
+		"told otherwise": {[]Evidence{held, refused, skipped, later}, "in other words", refused},
+		"only not asked": {[]Evidence{skipped}, "", Evidence{}},
+	} {
+		got, ok := Broken(c.chain, c.message)
+		if got != c.want || ok != (c.want != Evidence{}) {
+			t.Errorf("%s: %+v, %v", name, got, ok)
+		}
+	}
+	if skipped.Asked() || !cut.Asked() || !refused.Asked() {
+		t.Error("what was asked is not told from what was not")
+	}
+}

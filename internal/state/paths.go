@@ -3,9 +3,13 @@
 package state
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 )
 
 // Names inside the roots. docs/state.md lists every one of them.
@@ -69,6 +73,8 @@ const (
 	PortForwardLock   = "portforward.lock"  // flock held by the port-forward to a gateway in a cluster
 	PortForwardFile   = "portforward.json"  // its marker
 	PortForwardLog    = "portforward.log"   // what it has to say
+	ServiceFile       = "service.json"      // which unit of a service manager keeps the gateway
+	ServiceProgram    = "creel"             // link to the executable that the unit runs
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path
@@ -85,7 +91,8 @@ type Roots struct {
 }
 
 // RootsFrom derives the roots from the environment: CREEL_HOME, else the XDG
-// directories below HOME. OpenShell's root follows XDG_CONFIG_HOME, or lies in
+// directories below HOME; for sockets /run/user/UID also where the environment does
+// not name it. OpenShell's root follows XDG_CONFIG_HOME, or lies in
 // CREEL_HOME/config when that is set. A CREEL_HOME that exists and is not a
 // directory is an error. Nothing is created.
 func RootsFrom(getenv func(string) string) (Roots, error) {
@@ -126,12 +133,29 @@ func RootsFrom(getenv func(string) string) (Roots, error) {
 	r := Roots{Config: filepath.Join(config, "creel"), State: filepath.Join(st, "creel"),
 		OpenShell: filepath.Join(config, OpenShellConfig)}
 	r.Run = filepath.Join(r.State, "run")
-	if v := getenv("XDG_RUNTIME_DIR"); filepath.IsAbs(v) {
-		if fi, err := os.Stat(v); err == nil && fi.IsDir() {
-			r.Run = filepath.Join(v, "creel")
-		}
+	if v := runtimeDir(getenv, os.Geteuid()); v != "" {
+		r.Run = filepath.Join(v, "creel")
 	}
 	return r, nil
+}
+
+// runtimeDir is the user's directory for sockets, "" without one. A login session
+// says where it is, su and sudo do not, and both shall find the same socket. Root's
+// is no place for one: it goes with root's last session, and what runs at boot has
+// none.
+func runtimeDir(getenv func(string) string, uid int) string {
+	usual := fmt.Sprintf("/run/user/%d", uid)
+	dir := getenv("XDG_RUNTIME_DIR")
+	if dir == "" {
+		dir = usual
+	}
+	if uid == 0 && filepath.Clean(dir) == usual || !filepath.IsAbs(dir) {
+		return ""
+	}
+	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
+		return ""
+	}
+	return dir
 }
 
 // NotDirectory is the error of a root that exists and is something else.
@@ -150,6 +174,29 @@ func (r Roots) Versions() string { return filepath.Join(r.State, VersionsDir) }
 
 // DesiredFiles is the directory that holds one NAME.yaml a gateway.
 func (r Roots) DesiredFiles() string { return filepath.Join(r.Config, GatewaysDir) }
+
+// GatewayNames lists, sorted, the gateways that have a desired state or a state
+// directory. A root that does not exist has none; one that cannot be read is an
+// error, beside the names that the other told.
+func (r Roots) GatewayNames() ([]string, error) {
+	var names []string
+	var problems []error
+	read := func(dir string, name func(fs.DirEntry) (string, bool)) {
+		entries, err := os.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			problems = append(problems, fmt.Errorf("list gateways: %w", err))
+		}
+		for _, e := range entries {
+			if n, ok := name(e); ok && !strings.HasPrefix(n, ".") {
+				names = append(names, n)
+			}
+		}
+	}
+	read(r.DesiredFiles(), func(e fs.DirEntry) (string, bool) { return strings.CutSuffix(e.Name(), DesiredSuffix) })
+	read(filepath.Join(r.State, GatewaysDir), func(e fs.DirEntry) (string, bool) { return e.Name(), e.IsDir() })
+	slices.Sort(names)
+	return slices.Compact(names), errors.Join(problems...)
+}
 
 // Gateway names the files of one gateway.
 type Gateway struct {

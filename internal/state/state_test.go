@@ -3,6 +3,7 @@ package state
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -26,7 +27,7 @@ func TestRootsFrom(t *testing.T) {
 		want Roots
 		err  string
 	}{
-		{"home only", map[string]string{"HOME": "/home/u"},
+		{"home only", map[string]string{"HOME": "/home/u", "XDG_RUNTIME_DIR": dir + "/absent"},
 			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", "/home/u/.local/state/creel/run", "/home/u/.config/openshell"}, ""},
 		{"XDG", xdg, Roots{"/x/config/creel", "/x/state/creel", dir + "/creel", "/x/config/openshell"}, ""},
 		{"relative XDG values are ignored", map[string]string{"HOME": "/home/u", "XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": "s", "XDG_RUNTIME_DIR": "r"},
@@ -58,6 +59,72 @@ func TestRootsFrom(t *testing.T) {
 	}
 	if _, err := RootsFrom(func(n string) string { return map[string]string{"CREEL_HOME": file}[n] }); !errors.As(err, new(*NotDirectory)) {
 		t.Errorf("error = %T, want *NotDirectory", err)
+	}
+}
+
+// Whoever runs a command as a user finds the same directory for sockets, with a
+// login session or without; root's session has none that lasts.
+func TestRuntimeDir(t *testing.T) {
+	dir := t.TempDir()
+	usual := fmt.Sprintf("/run/user/%d", os.Geteuid())
+	there := ""
+	if fi, err := os.Stat(usual); err == nil && fi.IsDir() {
+		there = usual
+	}
+	for _, c := range []struct {
+		name, env string
+		uid       int
+		want      string
+	}{
+		{"session", dir, 1000, dir},
+		{"root's own", "/run/user/0/", 0, ""},
+		{"root elsewhere", dir, 0, dir},
+		{"relative", "r", 1000, ""},
+		{"absent", dir + "/absent", 1000, ""},
+		{"a file", "/etc/passwd", 1000, ""},
+		{"nobody said, and nobody has one", "", 1 << 29, ""},
+	} {
+		if got := runtimeDir(func(string) string { return c.env }, c.uid); got != c.want {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
+	}
+	if os.Geteuid() != 0 {
+		if got := runtimeDir(func(string) string { return "" }, os.Geteuid()); got != there {
+			t.Errorf("nobody said: %q, want %q", got, there)
+		}
+	}
+}
+
+func TestGatewayNames(t *testing.T) {
+	root := t.TempDir()
+	r := Roots{Config: root + "/config", State: root + "/state"}
+	if names, err := r.GatewayNames(); len(names) != 0 || err != nil {
+		t.Errorf("nowhere: %q, %v", names, err)
+	}
+	for _, dir := range []string{r.DesiredFiles(), r.Gateway("both").Dir(), r.Gateway("state-only").Dir()} {
+		if err := MkdirAll(dir); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, file := range []string{r.Gateway("both").Desired(), r.Gateway("wanted-only").Desired(), r.DesiredFiles() + "/.both.yaml.tmp-1",
+		r.DesiredFiles() + "/notes.txt", r.State + "/gateways/a-file"} {
+		if err := os.WriteFile(file, []byte("not: [yaml"), FileMode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want := []string{"both", "state-only", "wanted-only"}
+	if names, err := r.GatewayNames(); err != nil || cmp.Diff(want, names) != "" {
+		t.Errorf("%q, %v", names, err)
+	}
+	// What cannot be listed is not taken for nothing.
+	if err := os.Rename(r.State+"/gateways", r.State+"/moved"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(r.State+"/gateways", nil, FileMode); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := r.GatewayNames(); err == nil || cmp.Diff([]string{"both", "wanted-only"}, names) != "" {
+		t.Errorf("%q, %v", names, err)
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"creel/internal/advisory"
 	"creel/internal/policy"
@@ -97,4 +98,27 @@ func parseLaunch(b []byte) (sandbox.Launch, policy.Document, error) {
 	}
 	p, err := policy.FromCanonical(l.Spec.Policy)
 	return l, p, err
+}
+
+// redirection tells the gateway's socket that the launch file in a sandbox's
+// directory names now, "" while it cannot be read. The file is read again only when
+// it is another one.
+func redirection(dir string) func() string {
+	path := filepath.Join(dir, state.LaunchFile)
+	var mu sync.Mutex
+	var last os.FileInfo
+	socket := ""
+	return func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		now, err := os.Stat(path)
+		if err != nil || last != nil && os.SameFile(last, now) && last.ModTime().Equal(now.ModTime()) {
+			return socket
+		}
+		l, _, err := readLaunch(dir)
+		if err == nil {
+			last, socket = now, l.GatewaySocket
+		}
+		return socket
+	}
 }

@@ -525,6 +525,36 @@ func TestLaunchErrorsShowNoToken(t *testing.T) {
 	}
 }
 
+// What the launch file names is where the gateway is; while it cannot be read the
+// last that it named is.
+func TestRedirection(t *testing.T) {
+	l := launch(t, "true")
+	write(t, l)
+	socket := redirection(l.Dir)
+	if got := socket(); got != l.GatewaySocket {
+		t.Errorf("at first %q, want %q", got, l.GatewaySocket)
+	}
+	path := filepath.Join(l.Dir, state.LaunchFile)
+	l.GatewaySocket += ".moved"
+	moved, err := json.Marshal(l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range [][]byte{moved, []byte("{"), nil} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if content != nil {
+			if err := state.WriteFile(path, content, state.FileMode); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := socket(); got != l.GatewaySocket {
+			t.Errorf("with %.1q in the file %q, want %q", content, got, l.GatewaySocket)
+		}
+	}
+}
+
 func marshal(v any) ([]byte, error) { return json.Marshal(v) }
 
 func must(b []byte, err error) []byte {

@@ -130,6 +130,9 @@ func TestE2E(t *testing.T) {
 	t.Run("disk", testDisk)
 	t.Run("executable", testExecutable)
 	t.Run("damage", testDamage)
+	t.Run("service", testService)
+	t.Run("many-gateways", testManyGateways)
+	t.Run("speed", testSpeed)
 }
 
 func testFull(t *testing.T) {

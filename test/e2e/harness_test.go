@@ -17,6 +17,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"creel/test/systemdenv"
 )
 
 // creel is the executable under test; killer is the same program of a later version
@@ -33,6 +35,7 @@ var fakeGateway string
 var fakeOpenClaw string
 
 func TestMain(m *testing.M) {
+	systemdenv.Become()
 	if program := os.Getenv(withoutLandlock); program != "" {
 		os.Exit(runWithoutLandlock(program))
 	}

@@ -155,37 +155,7 @@ func testOpenShellLifecycle(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	})
-	t.Run("two-side-by-side", func(t *testing.T) {
-		h := newGatewayHome(t, "", "version=0.0.88")
-		h.must(0, "gateway", "start")
-		h.must(0, "gateway", "secrets", "repair", "--gateway", "other")
-		h.must(0, "gateway", "start", "--gateway", "other") // runtime embedded
-		a, _ := h.status()
-		files := h.snapshot()
-		h.must(0, "gateway", "restart", "--gateway", "other")
-		h.must(0, "gateway", "stop", "--gateway", "other")
-		if b, _ := h.status(); b.PID != a.PID || b.Verdict != "ok" {
-			t.Errorf("%+v, was %+v", b, a)
-		}
-		if again := h.snapshot(); again != files {
-			t.Errorf("files of the one were touched by the other:\n%s\n%s", files, again)
-		}
-		h.must(0, "uninstall", "--yes", "--gateway", "other")
-	})
-}
-
-// snapshot is the names and times of this gateway's files but for its log.
-func (h *gatewayHome) snapshot() string {
-	var b strings.Builder
-	_ = filepath.WalkDir(h.file(""), func(path string, d os.DirEntry, err error) error {
-		if err == nil && d.Type().IsRegular() && !strings.HasSuffix(path, ".log") && !strings.HasSuffix(path, ".lock") {
-			if fi, err := d.Info(); err == nil {
-				b.WriteString(path + " " + fi.ModTime().String() + "\n")
-			}
-		}
-		return nil
-	})
-	return b.String()
+	t.Run("two-side-by-side", testSideBySide)
 }
 
 // document is a file with these sandboxes wanted.

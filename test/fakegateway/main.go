@@ -70,6 +70,7 @@ func main() {
 	switch mode["mode"] {
 	case "exits-after-binding":
 		fmt.Println("listening, and leaving")
+		reached(fmt.Sprintf("leaving at=%d", time.Now().UnixNano()))
 		os.Exit(3)
 	case "never-answers":
 		accept(l, reached, func(net.Conn) {})

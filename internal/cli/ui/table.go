@@ -12,8 +12,14 @@ import (
 type Table struct {
 	Indent string
 	Header []string // empty: none
-	rows   [][]string
+	// Width is the terminal's: what does not fit of the last column goes on below
+	// itself. 0 is as wide as it takes.
+	Width int
+	rows  [][]string
 }
+
+// leastWrapped is the narrowest last column that is worth wrapping.
+const leastWrapped = 24
 
 // Row adds one row.
 func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
@@ -37,6 +43,9 @@ func (t *Table) WriteTo(w io.Writer) (int64, error) {
 	for _, row := range rows {
 		line := t.Indent
 		for i, cell := range row {
+			if room := t.Width - ansi.StringWidth(line); i == len(row)-1 && i > 0 && room >= leastWrapped {
+				cell = strings.ReplaceAll(ansi.Wrap(cell, room, ""), "\n", "\n"+strings.Repeat(" ", ansi.StringWidth(line)))
+			}
 			line += cell
 			if i < len(row)-1 {
 				line += strings.Repeat(" ", widths[i]-ansi.StringWidth(cell)+2)

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -78,7 +79,8 @@ var raw = map[string]func(g state.Gateway) int{
 		fmt.Fprintln(os.Stderr, "\n\nconnecting to https://user:hunter2@example.test with api_key=sk-canary0123456789\n   \nOPENAI_API_KEY="+os.Getenv("OPENAI_API_KEY"))
 		return 3
 	},
-	"killed": func(state.Gateway) int {
+	"killed": func(g state.Gateway) int {
+		_ = os.WriteFile(g.File("killed-at"), []byte(strconv.FormatInt(time.Now().UnixNano(), 10)), 0o600)
 		_ = syscall.Kill(os.Getpid(), syscall.SIGKILL)
 		select {}
 	},

@@ -40,6 +40,8 @@ type Config struct {
 	Usable func(context.Context) error
 	// AfterStep is called after each step of an upgrade; nil is fine.
 	AfterStep func(name string)
+	// Keeper is the service manager that may run the daemon; nil is none.
+	Keeper Keeper
 }
 
 // Runtime implements gateway.Runtime.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -77,8 +78,13 @@ func installCopy(from, to string) error {
 	return tmp.Commit()
 }
 
-// Prune removes copies that no process runs from, no sandbox, gateway or upgrade
-// names and nobody made recently. keep is the path of a copy that stays in any case.
+// prune tidies up after a start from an executable. A failure to is no failure to
+// start; it is tried next time.
+func (r *Runtime) prune(executable string) { _, _ = Prune(r.cfg.Gateway.Roots, executable) }
+
+// Prune removes copies that no process runs from, no sandbox, gateway, service or
+// upgrade names and nobody made recently. keep is the path of a copy that stays in any
+// case.
 func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	entries, err := os.ReadDir(roots.Versions())
 	if err != nil {
@@ -98,8 +104,12 @@ func Prune(roots state.Roots, keep string) (removed []string, err error) {
 	if err != nil {
 		return nil, err
 	}
+	kept, err := keptExecutables(roots)
+	if err != nil {
+		return nil, err
+	}
 	used := map[string]bool{keep: true}
-	for _, exe := range append(running, named...) {
+	for _, exe := range slices.Concat(running, named, kept) {
 		used[strings.TrimSuffix(exe, " (deleted)")] = true
 	}
 	for _, e := range entries {
@@ -152,6 +162,23 @@ func namedExecutables(roots state.Roots) ([]string, error) {
 		}
 	}
 	return named, nil
+}
+
+// keptExecutables reads which copies services run at the next boot.
+func keptExecutables(roots state.Roots) ([]string, error) {
+	links, err := filepath.Glob(filepath.Join(globQuote(filepath.Join(roots.State, state.GatewaysDir)), "*", state.ServiceProgram))
+	if err != nil {
+		return nil, err
+	}
+	var kept []string
+	for _, link := range links {
+		exe, err := os.Readlink(link)
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read which executable a service runs: %w", err)
+		}
+		kept = append(kept, exe)
+	}
+	return kept, nil
 }
 
 // globQuote makes a path mean itself in a pattern.

@@ -15,8 +15,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/coreos/go-systemd/v22/daemon"
-
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/bundle"
@@ -84,6 +82,7 @@ func Serve(ctx context.Context, cfg ServeConfig) error {
 	}
 	if err != nil {
 		launch.failed(err)
+		(&herald{managed: isManaged(), log: slog.New(slog.DiscardHandler)}).status("%s", credential.Redact(err.Error()))
 	}
 	return err
 }
@@ -147,8 +146,10 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 
 	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)
 	ctx, cancel := context.WithCancel(ctx)
+	p := &presence{gateway: g, in: in, launch: launch, herald: newHerald(material, log), ctx: ctx, cancel: cancel}
+	p.herald.status("taking over sandboxes")
+	defer p.vouching.Wait()
 	defer cancel()
-	p := &presence{gateway: g, in: in, launch: launch, cancel: cancel}
 	defer context.AfterFunc(ctx, p.leave)()
 	err = cfg.Server(ctx, in, func(r Ready) { p.enter(r) })
 	p.leave()
@@ -229,7 +230,11 @@ type presence struct {
 	gateway state.Gateway
 	in      ServerInput
 	launch  *launcher
+	herald  *herald
+	ctx     context.Context    // ends when the daemon begins to end
 	cancel  context.CancelFunc // ends the server
+
+	vouching sync.WaitGroup
 
 	mu      sync.Mutex
 	entered bool
@@ -267,9 +272,7 @@ func (p *presence) enter(r Ready) {
 	}
 	p.in.Log.Info("gateway is ready", "host", r.Host, "port", r.Port)
 	p.launch.ready(r.InstanceID, e)
-	if _, err := daemon.SdNotify(false, daemon.SdNotifyReady); err != nil {
-		p.in.Log.Warn("service manager not told", "error", err)
-	}
+	p.vouching.Go(func() { p.herald.vouch(p.ctx, e, r.InstanceID) })
 }
 
 // leave removes the marker when the daemon begins to end, so that nobody
@@ -281,7 +284,7 @@ func (p *presence) leave() {
 		return
 	}
 	p.left = true
-	_, _ = daemon.SdNotify(false, daemon.SdNotifyStopping)
+	p.herald.leaves()
 	if err := state.RemoveIfExists(p.gateway.Marker()); err != nil {
 		p.in.Log.Warn("marker not removed", "error", err)
 	}

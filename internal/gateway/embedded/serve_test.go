@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -39,13 +38,7 @@ func (l *lockedBuffer) String() string {
 // ends it.
 func TestServeInTheForeground(t *testing.T) {
 	w := newWorld(t, "good")
-	socket := filepath.Join(w.home, "notify")
-	notified, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer notified.Close()
-	t.Setenv("NOTIFY_SOCKET", socket)
+	notified := serviceManager(t, w)
 	var terminal lockedBuffer
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
@@ -53,25 +46,21 @@ func TestServeInTheForeground(t *testing.T) {
 	go func() {
 		done <- Serve(ctx, ServeConfig{Gateway: w.g, Server: fakeServer("good"), Foreground: &terminal})
 	}()
-	expect := func(want string) {
-		t.Helper()
-		b := make([]byte, 100)
-		n, err := notified.Read(b)
-		if err != nil || string(b[:n]) != want {
-			t.Fatalf("service manager was told %q, %v; want %q", b[:n], err, want)
-		}
+	notified.expect("STATUS=taking over sandboxes")
+	if said := notified.expect("READY=1\n"); !strings.HasPrefix(said, "READY=1\nSTATUS=serves https://127.0.0.1:") {
+		t.Errorf("said %q", said)
 	}
-	expect("READY=1")
 	if o := w.r.Observe(context.Background()); o.Verdict != health.OK || o.Identity.PID != os.Getpid() {
 		t.Errorf("Observe = %v %s", o.Verdict, o.Message)
 	}
 	// A second daemon of the same gateway is refused and harms nothing.
-	err = Serve(context.Background(), ServeConfig{Gateway: w.g, Server: fakeServer("good"), Foreground: io.Discard})
+	err := Serve(context.Background(), ServeConfig{Gateway: w.g, Server: fakeServer("good"), Foreground: io.Discard})
 	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-already-running" {
 		t.Errorf("a second Serve = %v", err)
 	}
+	notified.expect("STATUS=gateway creel runs already")
 	cancel()
-	expect("STOPPING=1")
+	notified.expect("STOPPING=1\nSTATUS=ending; sandboxes go on")
 	if err := <-done; err != nil {
 		t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 			return err
 		case o.Verdict == health.OK:
 			report(fmt.Sprintf("gateway %s is running (pid %d)", g.Name, o.Identity.PID))
+			r.outside(ctx, o, report)
 			return r.finish()
 		case !o.Absent:
 			// Somebody holds the lock and does not answer as it should. To start
@@ -156,8 +157,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, executabl
 		}
 		if o.Verdict == health.OK && o.Identity.InstanceID == a.InstanceID {
 			report(o.Message)
-			// A failure to tidy up is no failure to start; it is tried next time.
-			_, _ = Prune(g.Roots, executable)
+			r.prune(executable)
 			return nil
 		}
 		switch err := pause(ctx, c.Exited()); {

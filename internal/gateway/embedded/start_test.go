@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -69,6 +70,34 @@ func TestStartServesAndStops(t *testing.T) {
 	if again := w.marker(); again.Endpoint != m.Endpoint {
 		t.Errorf("endpoint after the restart = %v, want %v", again.Endpoint, m.Endpoint)
 	}
+}
+
+// A daemon that dies is told dead at once, not when a budget is used up. A machine
+// that does other things may be late now and then.
+func TestStartTellsTheDeadAtOnce(t *testing.T) {
+	const target = 100 * time.Millisecond
+	w := newWorld(t, "killed")
+	best := time.Hour
+	for range 20 {
+		err := w.r.Start(context.Background(), nil)
+		ended := time.Now()
+		if p, ok := advisory.Of(err); !ok || p.ID != "gateway-start-failed" {
+			t.Fatalf("Start = %v", err)
+		}
+		b, err := os.ReadFile(w.g.File("killed-at"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := strconv.ParseInt(string(b), 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if best = min(best, ended.Sub(time.Unix(0, at))); best <= target {
+			t.Logf("told %s after its end", best)
+			return
+		}
+	}
+	t.Errorf("told %s after its end at best, want at most %s", best, target)
 }
 
 // Each program is launched as the gateway and does something else. None may be

@@ -22,12 +22,23 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 		report = func(string) {}
 	}
 	g := r.cfg.Gateway
+	// The service first: it would bring back what is ended without it.
+	kept, err := r.kept()
+	if err == nil && kept {
+		report("stopping gateway " + g.Name + " through its service")
+		err = r.cfg.Keeper.Stop(ctx)
+	}
+	if err != nil {
+		return fmt.Errorf("stop gateway %s: %w", g.Name, err)
+	}
 	pid, start, err := r.identify()
 	if err != nil {
 		return err
 	}
 	if pid == 0 {
-		report("gateway " + g.Name + " is not running")
+		if !kept {
+			report("gateway " + g.Name + " is not running")
+		}
 		return host.Explain(state.RemoveIfExists(g.Marker()), g.Marker())
 	}
 	p, err := launch.OpenProcess(pid, start)

@@ -67,6 +67,12 @@ func (w walker) Launch(ctx context.Context, s upgrade.Side, report gateway.Progr
 	if err := json.Unmarshal(s.Settings, &with); len(s.Settings) > 0 && err != nil {
 		return fmt.Errorf("read the settings of %s: %w", s, err)
 	}
+	switch kept, err := w.kept(); {
+	case err != nil:
+		return err
+	case kept: // its port is the recorded one, as with every start of the service
+		return w.startKept(ctx, report, s.Executable)
+	}
 	return w.launch(ctx, report, s.Executable, with)
 }
 

@@ -77,7 +77,7 @@ func (c *Chain) Broken() bool { return c.broken != "" }
 // Skip says of links that they were not asked.
 func (c *Chain) Skip(links ...string) {
 	for _, l := range links {
-		c.Evidence = append(c.Evidence, health.Evidence{Probe: l, Answer: "not asked: " + c.broken + " did not hold", Verdict: health.Unknown})
+		c.Evidence = append(c.Evidence, health.NotAsked(l, c.broken+" did not hold"))
 	}
 }
 

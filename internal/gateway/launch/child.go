@@ -122,6 +122,15 @@ func (c *Child) End(leaving bool) bool {
 	return wait()
 }
 
+// Report is why a daemon did not come up that somebody else started, a service
+// manager for one: how it ended, what it wrote to the log since offset, and what
+// was probed last. id is the advisory, "" for the one that the log names.
+func Report(ended, log string, offset int64, asked []health.Evidence, id string, why error) error {
+	written := ReadFrom(log, offset)
+	f := &StartFailure{LogPath: log, Evidence: asked, Ended: ended, Log: LastLines(written, FailureLines), Cause: why}
+	return f.problem("gateway", id, written, 0)
+}
+
 func (f *StartFailure) problem(what, id, written string, port int) error {
 	if _, known := advisory.Lookup(id); !known {
 		id = Diagnose(f.Log)

@@ -164,7 +164,8 @@ func chooseUID(id string, taken map[int]bool) int {
 	}
 }
 
-// Renew replaces the supervisor's credential for the gateway.
+// Renew replaces the supervisor's credential for the gateway, and tells a
+// supervisor that was started under another socket's path where the gateway is now.
 func (d *Driver) Renew(_ context.Context, h sandbox.Handle, token credential.Secret) error {
 	if err := checkID(h.ID); err != nil {
 		return err
@@ -172,7 +173,7 @@ func (d *Driver) Renew(_ context.Context, h sandbox.Handle, token credential.Sec
 	if err := state.WriteFile(d.gateway.Sandbox(h.ID).File(state.TokenFile), []byte(token.Reveal()), state.FileMode); err != nil {
 		return fmt.Errorf("write the token of sandbox %s: %w", h.Name, err)
 	}
-	return nil
+	return d.redirect(h)
 }
 
 // NewDashboardToken replaces the token in the launch file.

@@ -347,6 +347,58 @@ func TestFilesArePrivate(t *testing.T) {
 	}
 }
 
+// A gateway that is started again with another directory for sockets tells so to
+// the supervisors that live, and changes nothing else of what they were started
+// with, not even what a newer build wrote there.
+func TestRenewTellsWhereTheGatewayIs(t *testing.T) {
+	d := newDriver(t)
+	h := prepared(t, d, "true")
+	if err := d.Start(t.Context(), h, secret("t"), secret("d"), secret("r")); err != nil {
+		t.Fatal(err)
+	}
+	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
+	read := func() map[string]any {
+		t.Helper()
+		b, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		launch := map[string]any{}
+		if err := json.Unmarshal(b, &launch); err != nil {
+			t.Fatal(err)
+		}
+		return launch
+	}
+	want := read()
+	want["of_a_newer_build"] = 12345678901234567.0
+	b, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b, state.FileMode); err != nil {
+		t.Fatal(err)
+	}
+	before := mustStat(t, path)
+	if err := d.Renew(t.Context(), h, secret("t2")); err != nil {
+		t.Fatal(err)
+	}
+	if !os.SameFile(before, mustStat(t, path)) {
+		t.Error("the launch file was written although the gateway is where it was")
+	}
+	moved := d.gateway
+	moved.Roots.Run += "-elsewhere"
+	if err := New(moved, os.Executable, Options{}).Renew(t.Context(), h, secret("t3")); err != nil {
+		t.Fatal(err)
+	}
+	want["gateway_socket"] = moved.Socket()
+	if diff := cmp.Diff(want, read()); diff != "" {
+		t.Error(diff)
+	}
+	if mode := mustStat(t, path).Mode().Perm(); mode != 0o600 {
+		t.Errorf("the launch file has mode %v", mode)
+	}
+}
+
 func mustStat(t *testing.T, path string) os.FileInfo {
 	t.Helper()
 	fi, err := os.Lstat(path)

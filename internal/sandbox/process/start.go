@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"runtime"
@@ -80,6 +81,41 @@ func (d *Driver) writeLaunchFile(h sandbox.Handle, l sandbox.Launch) error {
 		return err
 	}
 	if err := state.WriteFile(d.gateway.Sandbox(h.ID).File(state.LaunchFile), b, state.FileMode); err != nil {
+		return fmt.Errorf("write the launch file of sandbox %s: %w", h.Name, err)
+	}
+	return nil
+}
+
+// redirect writes this gateway's socket into a launch file that names another: the
+// gateway may be started with another directory for sockets than before (by a
+// service manager in place of a shell), and supervisors that live look there where
+// it went. Nothing else of the file is touched.
+func (d *Driver) redirect(h sandbox.Handle) error {
+	const field = "gateway_socket"
+	path := d.gateway.Sandbox(h.ID).File(state.LaunchFile)
+	old, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // never started
+	}
+	launch := map[string]json.RawMessage{}
+	if err == nil {
+		err = json.Unmarshal(old, &launch)
+	}
+	if err != nil {
+		return fmt.Errorf("read the launch file of sandbox %s: %w", h.Name, err)
+	}
+	var named string
+	if err := json.Unmarshal(launch[field], &named); err == nil && named == d.gateway.Socket() {
+		return nil
+	}
+	if launch[field], err = json.Marshal(d.gateway.Socket()); err != nil {
+		return err
+	}
+	b, err := json.Marshal(launch)
+	if err != nil {
+		return err
+	}
+	if err := state.WriteFile(path, b, state.FileMode); err != nil {
 		return fmt.Errorf("write the launch file of sandbox %s: %w", h.Name, err)
 	}
 	return nil

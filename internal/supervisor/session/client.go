@@ -28,7 +28,10 @@ import (
 
 // Config is what a client needs.
 type Config struct {
-	Socket     string // the gateway's Unix socket
+	Socket string // the gateway's Unix socket
+	// Moved, if not nil, tells where the socket is by now: a gateway may be started
+	// again with another directory for sockets. Empty is where it was.
+	Moved      func() string
 	TokenFile  string // read for every call, so that a renewed token works at once
 	SandboxID  string
 	InstanceID string // of this supervisor, new at every start
@@ -101,7 +104,7 @@ func New(cfg Config) *Client {
 func (c *Client) connect() (*grpc.ClientConn, error) {
 	connection, err := grpc.NewClient("passthrough:///gateway", // the dialler takes the path itself: a path need not be a valid URL
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", c.cfg.Socket)
+			return (&net.Dialer{}).DialContext(ctx, "unix", c.socket())
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket: the kernel says who is there
 		grpc.WithPerRPCCredentials(tokenFile(c.cfg.TokenFile)),
@@ -111,6 +114,16 @@ func (c *Client) connect() (*grpc.ClientConn, error) {
 		return nil, fmt.Errorf("make client of the gateway: %w", err)
 	}
 	return connection, nil
+}
+
+// socket is where the gateway is now.
+func (c *Client) socket() string {
+	if c.cfg.Moved != nil {
+		if path := c.cfg.Moved(); path != "" {
+			return path
+		}
+	}
+	return c.cfg.Socket
 }
 
 // Routes says which model answers, as the gateway last said.
@@ -158,7 +171,7 @@ func (c *Client) Exited(instanceID string, code int) {
 func (c *Client) Run(ctx context.Context) {
 	attempt, quiet := 0, false
 	for ctx.Err() == nil {
-		begun, socket := time.Now(), identity(c.cfg.Socket)
+		begun, socket := time.Now(), identity(c.socket())
 		established, err := c.session(ctx)
 		if ctx.Err() != nil {
 			return
@@ -207,7 +220,7 @@ func (c *Client) wait(ctx context.Context, d time.Duration, before os.FileInfo) 
 		case <-timer.C:
 			return false
 		case <-watch.C:
-			if now := identity(c.cfg.Socket); now != nil && (before == nil || !os.SameFile(before, now) || !before.ModTime().Equal(now.ModTime())) {
+			if now := identity(c.socket()); now != nil && (before == nil || !os.SameFile(before, now) || !before.ModTime().Equal(now.ModTime())) {
 				return true
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,6 +182,28 @@ func TestNewSocketEndsTheWait(t *testing.T) {
 	r.gateway.await(t, "state")
 	r.gateway.stop()
 	r.gateway.start(t)
+	r.gateway.await(t, "state")
+}
+
+// A gateway that is started again with another directory for sockets is found, and
+// at once.
+func TestMovedSocketEndsTheWait(t *testing.T) {
+	var moved atomic.Pointer[string]
+	r := start(t, func(c *Config) {
+		c.Pace.Retry, c.Pace.First, c.Pace.Most = time.Hour, time.Hour, time.Hour
+		c.Moved = func() string {
+			if path := moved.Load(); path != nil {
+				return *path
+			}
+			return ""
+		}
+	})
+	r.gateway.await(t, "state")
+	r.gateway.stop()
+	r.gateway.socket += ".moved"
+	path := r.gateway.socket
+	r.gateway.start(t)
+	moved.Store(&path)
 	r.gateway.await(t, "state")
 }
 
