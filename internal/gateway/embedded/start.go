@@ -216,9 +216,13 @@ func (r *Runtime) spawn(executable string, with settings) (_ *child, err error) 
 	return c, nil
 }
 
+// lastWord is how long the answer of a child that has ended may take to be read. The
+// end of the pipe comes with the child's own; only who inherited it keeps it open.
+const lastWord = time.Second
+
 // lastAnswer is what a child that has ended said before, if anything.
 func (c *child) lastAnswer(ctx context.Context) answer {
-	t := time.NewTimer(askAgain)
+	t := time.NewTimer(lastWord)
 	defer t.Stop()
 	select {
 	case read := <-c.answered:
