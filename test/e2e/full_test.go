@@ -106,6 +106,8 @@ cat <&3`
 func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
 	t.Run("browser", testBrowser)
+	t.Run("dashboard-proxy", testDashboardProxy)
+	t.Run("dashboard-open", testDashboardOpen)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)
