@@ -125,6 +125,26 @@ func TestBrokenHeaders(t *testing.T) {
 	}
 }
 
+// A client that writes a header of its own writes it behind the gateway's, where it
+// is nothing.
+func TestSecondHeaderIsNone(t *testing.T) {
+	var b bytes.Buffer
+	if err := Write(&b, tcp(t, "203.0.113.9:5000"), tcp(t, "192.0.2.7:18789"), dashboard.Access{}); err != nil {
+		t.Fatal(err)
+	}
+	var second bytes.Buffer
+	if err := Write(&second, tcp(t, "10.1.2.3:5000"), tcp(t, "192.0.2.7:18789"), access); err != nil {
+		t.Fatal(err)
+	}
+	rules, rest, err := exchange(t, append(b.Bytes(), second.Bytes()...))
+	if err != nil || rest != second.String() {
+		t.Errorf("read %q, %v", rest, err)
+	}
+	if q := rules.Read(dashboard.Headers{Host: "agent.example"}); q.HostAllowed() || q.Client.String() != "203.0.113.9" {
+		t.Errorf("believed %+v", q)
+	}
+}
+
 // Where there is nothing but another kind of connection, nothing is declared.
 func TestOtherConnections(t *testing.T) {
 	a, b := net.Pipe()
