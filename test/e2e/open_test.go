@@ -63,7 +63,9 @@ exec %[2]s --headless=new --no-sandbox --disable-gpu --no-first-run --disable-de
 		defer tick.Stop()
 		n := 0
 		for {
-			n += betrayers(t, token)
+			if n == 0 { // once is enough to say
+				n = betrayers(t, token)
+			}
 			select {
 			case <-stop:
 				looked <- n

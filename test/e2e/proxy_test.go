@@ -139,7 +139,7 @@ func testDashboardProxy(t *testing.T) {
 	variants := []struct{ name, configuration, path string }{
 		{"at a name of its own", root, ""}, {"below a path that is taken off", below, "/claw/"}, {"below a path that is passed on", unstripped, "/claw"},
 	}
-	var server *nginxenv.Server
+	t.Run("declared", func(t *testing.T) { h.in(t).testDeclared(port) })
 	for _, v := range variants {
 		t.Run(v.name, func(t *testing.T) {
 			h := h.in(t)
@@ -186,11 +186,80 @@ func testDashboardProxy(t *testing.T) {
 	t.Run("browser", func(t *testing.T) {
 		h := h.in(t)
 		l := nginxenv.Port(t)
-		server = nginxenv.Start(t, l, below)
+		server := nginxenv.Start(t, l, below)
 		url := fmt.Sprintf("https://localhost:%d/claw/", server.Port)
 		h.must(0, "dashboard", "claw", "--public-url", url)
 		h.testBrowserBehind(provider, url)
 	})
+}
+
+// What is declared is in force at once and shown, and what is found of the session
+// decides which URL is printed.
+func (h *home) testDeclared(port int) {
+	t := h.t
+	t.Helper()
+	ask := func(code int, environment []string, args ...string) accessDocument {
+		t.Helper()
+		r := h.runProgram(creel, environment, append([]string{"dashboard", "claw", "--json"}, args...)...)
+		if r.code != code {
+			t.Fatalf("creel dashboard %s: exit %d\n%s%s", strings.Join(args, " "), r.code, r.stdout, r.stderr)
+		}
+		d := decode[accessDocument](t, r)
+		for _, e := range d.Evidence {
+			if code == 0 && e.Verdict != "ok" {
+				t.Errorf("%s: %s", e.Probe, e.Answer)
+			}
+		}
+		return d
+	}
+	// Another address of loopback tells a wide listener from a narrow one.
+	reachable := func() bool {
+		c, err := net.DialTimeout("tcp4", fmt.Sprintf("127.0.0.2:%d", port), time.Second)
+		if err == nil {
+			_ = c.Close()
+		}
+		return err == nil
+	}
+	local := fmt.Sprintf("http://127.0.0.1:%d/", port)
+	if d := ask(0, nil); d.URL != local || d.Bind != "127.0.0.1" || d.Tunnel != "" || reachable() {
+		t.Errorf("by default: %+v, reachable %v", d, reachable())
+	}
+	d := ask(0, []string{"SSH_CONNECTION=203.0.113.9 50000 192.0.2.7 2222", "SSH_TTY=/dev/pts/9"})
+	if want := fmt.Sprintf("ssh -L %[1]d:127.0.0.1:%[1]d -p 2222 ", port); d.URL != local || !slices.Contains(d.Situation, "ssh") || !strings.HasPrefix(d.Tunnel, want) || !strings.HasSuffix(d.Tunnel, "@192.0.2.7") {
+		t.Errorf("over SSH: %+v", d)
+	}
+	if d := ask(0, nil, "--bind", "0.0.0.0"); d.Bind != "0.0.0.0" || !slices.Contains(d.Situation, "wide") || !reachable() {
+		t.Errorf("bound wide: %+v, reachable %v", d, reachable())
+	}
+	if r := h.run("status"); r.code != 3 || !strings.Contains(r.stdout, "dashboard-exposed") {
+		t.Errorf("status of a wide listener: exit %d\n%s", r.code, r.stdout)
+	}
+	h.must(0, "gateway", "restart")
+	if !reachable() {
+		t.Error("the wide listener did not come back with the gateway")
+	}
+	if d := ask(0, []string{"WSL_DISTRO_NAME=Debian"}); !slices.Contains(d.Situation, "wsl") {
+		t.Errorf("on WSL: %+v", d)
+	}
+	if d := ask(0, nil, "--bind", "127.0.0.1"); d.Bind != "127.0.0.1" || reachable() {
+		t.Errorf("narrow again: %+v, reachable %v", d, reachable())
+	}
+	// A taken port leaves everything as it was, and its holder is named.
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	r := h.must(1, "dashboard", "claw", "--port", fmt.Sprint(taken.Addr().(*net.TCPAddr).Port))
+	if !strings.Contains(r.stderr, "dashboard-port-taken") || !strings.Contains(r.stderr, fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("a taken port:\n%s", r.stderr)
+	}
+	if d := ask(0, nil); d.Port != port {
+		t.Errorf("after the taken port: %+v", d)
+	}
+	if v := h.verdict(); v != "ok" {
+		t.Errorf("verdict %q in the end", v)
+	}
 }
 
 // Who is counted for a wrong token, and what an undeclared peer's headers change:

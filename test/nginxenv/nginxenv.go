@@ -116,7 +116,7 @@ func run(t testing.TB, program, dir, file string, l net.Listener) {
 		t.Fatal(err)
 	}
 	var said bytes.Buffer
-	cmd := exec.Command(program, "-p", dir, "-c", file)
+	cmd := exec.Command(program, "-e", filepath.Join(dir, "error.log"), "-p", dir, "-c", file)
 	cmd.Env = []string{"NGINX=3;"}
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Stdout, cmd.Stderr = &said, &said
