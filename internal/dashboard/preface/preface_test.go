@@ -2,6 +2,7 @@ package preface
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -173,14 +174,13 @@ func TestUnderHTTP(t *testing.T) {
 	go func() { defer close(ended); server.Serve(Listen(raw, 50*time.Millisecond)) }()
 	defer func() { server.Close(); <-ended }()
 
-	transport := &http.Transport{DialContext: nil}
-	transport.Dial = func(network, address string) (net.Conn, error) {
-		c, err := net.Dial(network, address)
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		if err == nil {
 			err = Write(c, tcp(t, "203.0.113.5:4444"), tcp(t, "192.0.2.7:18789"), access)
 		}
 		return c, err
-	}
+	}}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get("http://" + raw.Addr().String())
 	if err != nil {
