@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -12,6 +13,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/desired"
 	"creel/internal/gateway"
+	"creel/internal/host"
 	"creel/internal/layer"
 	"creel/internal/onboard"
 	"creel/internal/sandbox"
@@ -123,7 +125,7 @@ func (a *app) applyDashboard(ctx context.Context, g state.Gateway, before, now d
 		}
 		err := updater.UpdateSandbox(ctx, name, want.Spec)
 		if err == nil && s.Wanted == sandbox.Running {
-			err = bound(ctx, c, name)
+			err = bound(ctx, c, name, want.Spec.Dashboard)
 		}
 		if err == nil && s.Wanted == sandbox.Running && old.Spec.Labels[layer.SpecLabel] != want.Spec.Labels[layer.SpecLabel] {
 			return a.restartAgent(ctx, c, name)
@@ -147,14 +149,18 @@ func (a *app) wantedOf(d desired.Document, name string) (layer.WantedSandbox, er
 	return layer.NewWantedSandbox(name, spec, s.Wanted)
 }
 
-// bound reports why the dashboard has no listener now.
-func bound(ctx context.Context, c gateway.Client, name string) error {
+// bound reports why the dashboard has no listener where it is wanted.
+func bound(ctx context.Context, c gateway.Client, name string, want sandbox.Dashboard) error {
 	d, err := c.Dashboard(ctx, name, false)
 	switch {
 	case err != nil:
 		return fmt.Errorf("ask the gateway for the dashboard of %s: %w", name, err)
-	case d.Forward.TargetPort != 0 && !d.Forward.Bound:
-		return advisory.New("dashboard-not-bound", "the dashboard stays as it was: "+d.Forward.Error, nil, "creel dashboard "+name+" --port PORT")
+	case d.Forward.TargetPort == 0 || d.Forward.Bound:
+		return nil
 	}
-	return nil
+	id := "dashboard-not-bound"
+	if want.PortExplicit && errors.Is(host.CheckPort(ctx, want.Bind, want.Port).Err, syscall.EADDRINUSE) {
+		id = "dashboard-port-taken"
+	}
+	return advisory.New(id, "the dashboard stays as it was: "+d.Forward.Error, nil, "creel dashboard "+name+" --port PORT")
 }

@@ -60,7 +60,7 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	// matters where others reach it.
 	r.Caveats = nil
 	if r.Verdict == health.OK {
-		r.Message = fmt.Sprintf("opens at http://%s:%d/", board.Forward.Bind, board.Forward.Port)
+		r.Message = fmt.Sprintf("opens at http://%s:%d/", dashboard.Loopback, board.Forward.Port)
 		if u := board.Access.PublicURL; u != "" {
 			r.Message += ", for others at " + u
 		}

@@ -264,27 +264,6 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 	return box, nil
 }
 
-// access settles how the dashboard is reached. An empty flag takes back what is
-// recorded.
-func (s settling) access(board *desired.Dashboard) error {
-	for _, question := range []struct {
-		key Key
-		set func(string) error
-	}{{DashboardBind, board.SetBind}, {PublicURL, board.SetPublicURL}, {TrustedProxies, board.SetTrustedProxies}} {
-		value, from := s.given(question.key)
-		if _, flag := s.Flags[question.key]; value == "" && !flag {
-			continue
-		}
-		if err := question.set(value); err != nil {
-			if p, ok := advisory.Of(err); ok {
-				return advisory.New(p.ID, from, err)
-			}
-			return invalid(from, err)
-		}
-	}
-	return nil
-}
-
 // confinement settles the tier and the consent. The consent alone is no wish: the
 // tier stays what it was. Naming a tier without the consent takes it back, but
 // for unconfined, which cannot be without.

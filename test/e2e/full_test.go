@@ -109,6 +109,8 @@ func TestE2E(t *testing.T) {
 	t.Run("dashboard-rotate-token", testRotateToken)
 	t.Run("agent-openclaw", testOpenClaw)
 	t.Run("web-search-verify", testOpenClawShaped)
+	t.Run("dashboard-proxy", testDashboardProxy)
+	t.Run("dashboard-open", testDashboardOpen)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)
