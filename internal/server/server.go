@@ -48,6 +48,10 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 	if err != nil {
 		return errors.Join(err, api.Close())
 	}
+	relays, err := listenSocket(ctx, cfg.Gateway.RelaySocket())
+	if err != nil {
+		return errors.Join(err, api.Close(), socket.Close())
+	}
 	if d.port != cfg.Port {
 		cfg.Log.Info("wanted port is taken", slog.Int("wanted", cfg.Port), slog.Int("port", d.port))
 	}
@@ -58,8 +62,9 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 	if err := d.load(running); err != nil {
 		stop()
 		d.stop()
-		return errors.Join(fmt.Errorf("take over sandboxes: %w", err), api.Close(), socket.Close())
+		return errors.Join(fmt.Errorf("take over sandboxes: %w", err), api.Close(), socket.Close(), relays.Close())
 	}
+	d.work.Go(func() { d.takeConnections(running, relays.(*net.UnixListener)) })
 	ended := make(chan error, len(servers))
 	for i, l := range []net.Listener{api, socket} {
 		go func() { ended <- servers[i].Serve(l) }()

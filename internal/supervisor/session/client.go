@@ -28,12 +28,15 @@ import (
 
 // Config is what a client needs.
 type Config struct {
-	Socket     string // the gateway's Unix socket
-	TokenFile  string // read for every call, so that a renewed token works at once
-	SandboxID  string
-	InstanceID string // of this supervisor, new at every start
-	Log        *slog.Logger
-	Lines      *logs.Log
+	Socket string // the gateway's Unix socket
+	// RelaySocket is where the gateway takes connections into the sandbox; a gateway
+	// without it gets them as streams. "" is none.
+	RelaySocket string
+	TokenFile   string // read for every call, so that a renewed token works at once
+	SandboxID   string
+	InstanceID  string // of this supervisor, new at every start
+	Log         *slog.Logger
+	Lines       *logs.Log
 	// State is what the sandbox is like now; called after every Changed.
 	State func() sandbox.State
 	// Dial connects to a loopback port inside the sandbox.
