@@ -69,6 +69,8 @@ type Dashboard struct {
 	PortExplicit bool   `json:"port_explicit"`
 	HealthPath   string `json:"health_path"`    // e.g. "/health"; empty without one
 	WebSocket    string `json:"websocket_path"` // e.g. "/ws"; empty without one
+	// Stopped is set when the listener should not be there.
+	Stopped bool `json:"stopped,omitempty"`
 }
 
 // Spec is what a sandbox should be.
@@ -83,6 +85,8 @@ type Spec struct {
 	// stronger one works.
 	RiskAccepted bool      `json:"risk_accepted,omitempty"`
 	Dashboard    Dashboard `json:"dashboard"`
+	// Forwards are the ports inside that are reached beside the dashboard.
+	Forwards []Forward `json:"forwards,omitempty"`
 	// Policy is the policy document as canonical JSON (package policy).
 	Policy []byte `json:"policy"`
 	// PolicyHash is the SHA-256 of Policy in hex.

@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,7 @@ type extras struct {
 	Confinement  sandbox.Tier          `json:"confinement,omitempty"`
 	RiskAccepted bool                  `json:"risk_accepted,omitempty"`
 	Dashboard    *dashboardExtras      `json:"dashboard,omitempty"`
+	Forwards     []sandbox.Forward     `json:"forwards,omitempty"`
 	Policy       string                `json:"policy,omitempty"` // canonical JSON
 }
 
@@ -43,6 +45,7 @@ type dashboardExtras struct {
 	PortExplicit  bool   `json:"port_explicit,omitempty"`
 	HealthPath    string `json:"health_path,omitempty"`
 	WebSocketPath string `json:"websocket_path,omitempty"`
+	Stopped       bool   `json:"stopped,omitempty"`
 }
 
 // specFrom reads what a client asks for. Without our extras it is a sandbox as
@@ -69,8 +72,9 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 	maps.Copy(s.Environment, p.GetEnvironment())
 	if d := x.Dashboard; d != nil {
 		s.Dashboard = sandbox.Dashboard{TargetPort: d.TargetPort, Bind: d.Bind, Port: d.Port, PortExplicit: d.PortExplicit,
-			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath}
+			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Stopped: d.Stopped}
 	}
+	s.Forwards = x.Forwards
 	document, err := policyFrom(x.Policy, p.GetPolicy())
 	if err != nil {
 		return sandbox.Spec{}, fmt.Errorf("policy: %w", err)
@@ -104,8 +108,11 @@ func settle(s sandbox.Spec) (sandbox.Spec, error) {
 	if s.Confinement == "" {
 		s.Confinement = sandbox.TierAuto
 	}
-	if s.Dashboard.TargetPort > 0 && s.Dashboard.Bind == "" {
-		s.Dashboard.Bind = "127.0.0.1"
+	if s.Dashboard.TargetPort > 0 {
+		s.Dashboard.Bind = cmp.Or(s.Dashboard.Bind, sandbox.Loopback)
+	}
+	for i := range s.Forwards {
+		s.Forwards[i].Bind = cmp.Or(s.Forwards[i].Bind, sandbox.Loopback)
 	}
 	document, err := policyFrom(string(s.Policy), nil)
 	if err != nil {
@@ -201,8 +208,10 @@ func checkSpec(s sandbox.Spec) error {
 		return fmt.Errorf("policy has %d bytes, at most %d are allowed", len(s.Policy), maxPolicy)
 	case s.Dashboard.TargetPort < 0 || s.Dashboard.TargetPort > 65535 || s.Dashboard.Port < 0 || s.Dashboard.Port > 65535:
 		return errors.New("a dashboard port is not between 1 and 65535")
-	case s.Dashboard.Bind != "" && s.Dashboard.Bind != "127.0.0.1" && s.Dashboard.Bind != "0.0.0.0":
-		return fmt.Errorf("dashboard bind %q is neither 127.0.0.1 nor 0.0.0.0", s.Dashboard.Bind)
+	case sandbox.CheckBind(s.Dashboard.Bind) != nil:
+		return fmt.Errorf("dashboard: %w", sandbox.CheckBind(s.Dashboard.Bind))
+	case sandbox.CheckForwards(s.Dashboard, s.Forwards) != nil:
+		return sandbox.CheckForwards(s.Dashboard, s.Forwards)
 	case !slices.Contains([]sandbox.RestartPolicy{sandbox.RestartAlways, sandbox.RestartOnFailure, sandbox.RestartNever}, s.Restart):
 		return fmt.Errorf("restart %q is none of always, on-failure, never", s.Restart)
 	case !slices.Contains([]sandbox.Tier{sandbox.TierAuto, sandbox.TierNamespaces, sandbox.TierLandlock, sandbox.TierUnconfined}, s.Confinement):
@@ -220,10 +229,11 @@ func checkSpec(s sandbox.Spec) error {
 }
 
 func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.SandboxSpec {
-	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted}
+	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted, Forwards: s.Forwards}
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
-			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket}
+			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket,
+			Stopped: s.Dashboard.Stopped}
 	}
 	out := &openshellv1.SandboxSpec{LogLevel: s.LogLevel, Environment: s.Environment, Providers: s.Providers, Command: s.Command,
 		Tty: s.TTY, Policy: document, Template: &openshellv1.SandboxTemplate{}}
@@ -243,6 +253,16 @@ func (x extras) fields() map[string]any {
 	if d := x.Dashboard; d != nil {
 		m["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
 			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}
+		if d.Stopped {
+			m["dashboard"].(map[string]any)["stopped"] = true
+		}
+	}
+	if len(x.Forwards) > 0 {
+		list := make([]any, len(x.Forwards))
+		for i, f := range x.Forwards {
+			list[i] = map[string]any{"bind": f.Bind, "port": f.Port, "target_port": f.TargetPort}
+		}
+		m["forwards"] = list
 	}
 	return m
 }

@@ -27,7 +27,10 @@ func specTo(s sandbox.Spec) (*openshellv1.SandboxSpec, error) {
 	}
 	if d := s.Dashboard; d.TargetPort > 0 {
 		own["dashboard"] = map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port,
-			"port_explicit": d.PortExplicit, "health_path": d.HealthPath, "websocket_path": d.WebSocket}
+			"port_explicit": d.PortExplicit, "health_path": d.HealthPath, "websocket_path": d.WebSocket, "stopped": d.Stopped}
+	}
+	if len(s.Forwards) > 0 {
+		own["forwards"] = s.Forwards
 	}
 	text, err := json.Marshal(map[string]any{"process": own})
 	if err != nil {
@@ -251,6 +254,25 @@ func (c *client) UpdateSandbox(ctx context.Context, name string, spec sandbox.Sp
 	}
 	_, err = c.creel.UpdateSandbox(ctx, &creelv1.UpdateSandboxRequest{Name: name, SpecJson: text})
 	return c.problem(ctx, operation, err)
+}
+
+// UpdateForwards implements gateway.Updater.
+func (c *client) UpdateForwards(ctx context.Context, name string, spec sandbox.Spec) (gateway.Inspection, error) {
+	operation := "change the forwards of sandbox " + name
+	ctx, cancel := budget.Context(ctx, budget.Operation, operation)
+	defer cancel()
+	r := &creelv1.UpdateForwardsRequest{Name: name}
+	if d := spec.Dashboard; d.TargetPort != 0 {
+		r.Dashboard = &creelv1.Listener{Bind: d.Bind, Port: uint32(d.Port), PortExplicit: d.PortExplicit, Stopped: d.Stopped}
+	}
+	for _, f := range spec.Forwards {
+		r.Forwards = append(r.Forwards, &creelv1.Listener{Bind: f.Bind, Port: uint32(f.Port), PortExplicit: f.Port != 0, TargetPort: uint32(f.TargetPort)})
+	}
+	answer, err := c.creel.UpdateForwards(ctx, r)
+	if err != nil {
+		return gateway.Inspection{}, c.problem(ctx, operation, err)
+	}
+	return inspectionFrom(answer.GetSandbox()), nil
 }
 
 // Dashboard implements gateway.Client.
