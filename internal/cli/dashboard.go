@@ -108,6 +108,10 @@ func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboa
 	f := d.Forward
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
 		TargetPort: f.TargetPort, Bound: f.Bound, Evidence: []health.Evidence{}, Hints: []string{}}
+	if f.Stopped {
+		doc.Reason, doc.Message, doc.Hints = "dashboard-stopped", "its listener was stopped", []string{"creel forward start " + name}
+		return doc
+	}
 	if !f.Bound {
 		doc.Reason, doc.Message = "dashboard-not-bound", "the gateway does not listen for the dashboard"
 		if f.Error != "" {

@@ -43,6 +43,7 @@ func aliases() map[string]onboard.Key {
 		"port":            onboard.DashboardPort,
 		"control-ui-port": onboard.DashboardPort,
 		"port-target":     onboard.AgentPort,
+		"bind":            onboard.DashboardBind,
 	}
 }
 

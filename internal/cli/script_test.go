@@ -7,6 +7,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
@@ -48,6 +49,18 @@ func (w *world) tamper(args []string) error {
 			s.Drift = []string{"another build of creel runs"}
 		case "lose":
 			s.Sandboxes = nil
+		case "take", "free":
+			port, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			if s.Taken = slices.DeleteFunc(s.Taken, func(p int) bool { return p == port }); args[0] == "take" {
+				s.Taken = append(s.Taken, port)
+			}
+		case "lose-forwards":
+			for i := range s.Sandboxes {
+				s.Sandboxes[i].Forwards = nil
+			}
 		case "corrupt-secret":
 			for key := range s.Secrets[args[1]].Data {
 				s.Secrets[args[1]].Data[key] = []byte("garbage")

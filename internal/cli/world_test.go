@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -48,6 +49,7 @@ type worldState struct {
 	Secrets   map[string]bundle.Secret
 	Cluster   map[string]bundle.Secret
 	Calls     map[string]int
+	Taken     []int // ports of this machine that somebody else has
 }
 
 func (s worldState) route() inference.Route {
@@ -309,8 +311,9 @@ func (c worldClient) CreateSandbox(_ context.Context, name string, spec sandbox.
 			if port == 0 {
 				port = 18789 + len(s.Sandboxes)
 			}
-			in.Dashboard = gateway.Forward{Sandbox: name, Bind: "127.0.0.1", Port: port, WantedPort: port, TargetPort: d.TargetPort, Bound: true}
+			in.Dashboard = gateway.Forward{Sandbox: name, Bind: d.Bind, Port: port, WantedPort: d.Port, TargetPort: d.TargetPort, Bound: true}
 		}
+		s.listen(&in, spec)
 		s.Sandboxes = append(s.Sandboxes, in)
 		s.Specs[name] = spec
 		return nil
@@ -331,14 +334,66 @@ func (c worldClient) UpdateSandbox(_ context.Context, name string, spec sandbox.
 		for i := range s.Sandboxes {
 			if in := &s.Sandboxes[i]; in.Name == name {
 				in.Labels, in.Agent = spec.Labels, spec.Agent
-				if spec.Dashboard.Port != 0 {
-					in.Dashboard.Port, in.Dashboard.WantedPort = spec.Dashboard.Port, spec.Dashboard.Port
-				}
+				s.listen(in, spec)
 				return nil
 			}
 		}
 		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
 	})
+}
+
+func (c worldClient) UpdateForwards(_ context.Context, name string, spec sandbox.Spec) (out gateway.Inspection, err error) {
+	return out, c.w.with(func(s *worldState) error {
+		for i := range s.Sandboxes {
+			if in := &s.Sandboxes[i]; in.Name == name {
+				s.listen(in, spec)
+				out = *in
+				return nil
+			}
+		}
+		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
+	})
+}
+
+// listen binds what spec wants; what cannot move stays.
+func (s *worldState) listen(in *gateway.Inspection, spec sandbox.Spec) {
+	bind := func(f gateway.Forward, address string, port, otherwise int) gateway.Forward {
+		f.Sandbox, f.WantedPort, f.Reason, f.Error, f.TakenPort, f.TakenBy = in.Name, port, "", "", 0, ""
+		switch taken := slices.Contains(s.Taken, cmp.Or(port, otherwise)); {
+		case in.Wanted == sandbox.NotRunning:
+			f.Bind, f.Port, f.Bound, f.Error = address, port, false, "the sandbox is stopped"
+		case taken && port != 0:
+			if f.Error = fmt.Sprintf("port %d is taken by nginx (pid 7)", port); !f.Bound {
+				f.Port = port
+			}
+			f.Reason = "forward-port-taken"
+		case taken:
+			f.Bind, f.Port, f.Bound, f.TakenPort, f.TakenBy = address, 18795, true, otherwise, "nginx (pid 7)"
+		default:
+			f.Bind, f.Port, f.Bound = address, cmp.Or(port, otherwise), true
+		}
+		return f
+	}
+	if d := spec.Dashboard; d.TargetPort != 0 {
+		f := &in.Dashboard
+		f.Stopped = d.Stopped
+		if d.Stopped {
+			f.Bound, f.Error = false, "its listener was stopped"
+		} else if *f = bind(*f, d.Bind, d.Port, f.Port); f.Reason != "" {
+			f.Reason = "dashboard-port-taken"
+		}
+	}
+	before := in.Forwards
+	in.Forwards = nil
+	for _, w := range spec.Forwards {
+		f := gateway.Forward{TargetPort: w.TargetPort}
+		for _, b := range before {
+			if b.WantedPort == w.Port && b.TargetPort == w.TargetPort {
+				f = b
+			}
+		}
+		in.Forwards = append(in.Forwards, bind(f, w.Bind, w.Port, w.TargetPort))
+	}
 }
 
 func (c worldClient) phase(name string, phase sandbox.Phase, wanted sandbox.Wanted) error {

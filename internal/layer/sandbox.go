@@ -122,10 +122,11 @@ const SpecLabel = "creel.dev/spec"
 
 // NewWantedSandbox labels spec with its digest.
 func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (WantedSandbox, error) {
-	// Where the dashboard's listener is belongs to the dashboard's layer: it moves
-	// without the sandbox noticing.
+	// Where listeners are belongs to the dashboard's layer: they move without the
+	// sandbox noticing.
 	digested := spec
 	digested.Dashboard.Port, digested.Dashboard.PortExplicit, digested.Dashboard.Bind = 0, false, ""
+	digested.Dashboard.Stopped, digested.Forwards = false, nil
 	content, err := json.Marshal(digested)
 	if err != nil {
 		return WantedSandbox{}, fmt.Errorf("digest of sandbox %s: %w", name, err)

@@ -15,6 +15,7 @@ const (
 	CredentialEnv Key = "credential-env"
 	PolicyFile    Key = "policy"
 	DashboardPort Key = "dashboard-port"
+	DashboardBind Key = "dashboard-bind"
 	AgentPort     Key = "agent-port"
 	HealthPath    Key = "health-path"
 	GatewayPort   Key = "gateway-port"
@@ -46,6 +47,7 @@ func Questions() []Question {
 		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
 		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
 		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
+		{DashboardBind, []string{"CREEL_DASHBOARD_BIND", "NEMOCLAW_DASHBOARD_BIND"}, "0.0.0.0 lets every machine that reaches this one try the dashboard's token; left out only this machine can"},
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},

@@ -12,6 +12,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/agent"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/inference"
 	"creel/internal/policy"
@@ -214,6 +215,15 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 	if box.Dashboard.Port, err = s.port(DashboardPort, box.Dashboard.Port); err != nil {
 		return desired.Sandbox{}, err
 	}
+	if v, from := s.given(DashboardBind); v != "" {
+		if _, err := dashboard.Build(dashboard.Input{Bind: v}); err != nil {
+			return desired.Sandbox{}, fmt.Errorf("%s: %w", from, err)
+		}
+		// A variable may be set for another gateway, a flag is meant.
+		if _, flag := s.Flags[DashboardBind]; flag || doc.Runtime == desired.Embedded {
+			box.Dashboard.Bind = v
+		}
+	}
 	if box.Dashboard.TargetPort, err = s.port(AgentPort, box.Dashboard.TargetPort); err != nil {
 		return desired.Sandbox{}, err
 	}
@@ -240,8 +250,8 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 		}
 		box.Policy = &p
 	}
-	// Naming a sandbox in onboard asks for it to run.
-	box.Wanted = sandbox.Running
+	// Naming a sandbox in onboard asks for it to run, and for its dashboard to open.
+	box.Wanted, box.Dashboard.Stopped = sandbox.Running, false
 	return box, nil
 }
 

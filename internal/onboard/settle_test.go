@@ -126,7 +126,7 @@ func TestSettlePrecedence(t *testing.T) {
 // Every alias of the table is heard.
 func TestSettleHearsEveryVariable(t *testing.T) {
 	values := map[Key]string{Name: "zoe", Agent: "console", Runtime: "embedded", Driver: "process", Provider: "ollama",
-		EndpointURL: "http://127.0.0.1:1/v1", Model: "m1", CredentialEnv: "MY_KEY", PolicyFile: "policy.yaml", DashboardPort: "5005",
+		EndpointURL: "http://127.0.0.1:1/v1", Model: "m1", CredentialEnv: "MY_KEY", PolicyFile: "policy.yaml", DashboardPort: "5005", DashboardBind: "0.0.0.0",
 		GatewayPort: "5006", Confinement: "landlock", AcceptRisk: "unconfined", Restart: "never", AgentPort: "81", HealthPath: "/h",
 		GatewayEndpoint: "http://127.0.0.1:7", GatewayTLS: "plaintext"}
 	for _, q := range Questions() {
@@ -215,6 +215,10 @@ func TestSettleRefuses(t *testing.T) {
 		{"several recorded", nil, nil, nil, &two, "sandbox-ambiguous", []string{"--name"}},
 		{"port", map[Key]string{DashboardPort: "70000"}, nil, nil, nil, "usage", []string{"--dashboard-port", "70000"}},
 		{"port zero", map[Key]string{GatewayPort: "0"}, nil, nil, nil, "usage", []string{"--gateway-port"}},
+		{"bind", map[Key]string{DashboardBind: "10.0.0.1"}, nil, nil, nil, "dashboard-bind-invalid", []string{"--dashboard-bind", "10.0.0.1", "0.0.0.0"}},
+		{"bind of a variable", nil, nil, map[string]string{"NEMOCLAW_DASHBOARD_BIND": "0.0.0.0/0"}, nil, "dashboard-bind-invalid", []string{"NEMOCLAW_DASHBOARD_BIND"}},
+		{"bind to loopback", map[Key]string{DashboardBind: "127.0.0.1"}, nil, nil, nil, "dashboard-bind-invalid", []string{"127.0.0.1"}},
+		{"bind elsewhere", map[Key]string{Runtime: "external", DashboardBind: "0.0.0.0"}, []string{"prog"}, nil, nil, "usage", []string{"embedded only"}},
 		{"restart", map[Key]string{Restart: "maybe"}, nil, nil, nil, "usage", []string{"--restart", "maybe"}},
 		{"confinement", map[Key]string{Confinement: "chroot"}, nil, nil, nil, "usage", []string{"--confinement", "chroot"}},
 		{"unconfined alone", map[Key]string{Confinement: "unconfined"}, nil, nil, nil, "usage", []string{"--accept-risk unconfined"}},
@@ -300,6 +304,7 @@ func TestSettleSandbox(t *testing.T) {
 	risky := desired.New("creel").With(desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, AcceptRisk: "unconfined"}).WithDefaults()
 	recorded := desired.New("creel").With(desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Wanted: sandbox.NotRunning,
 		Dashboard: desired.Dashboard{TargetPort: 80, HealthPath: "/h"}}).WithDefaults()
+	halted := desired.New("creel").With(desired.Sandbox{Name: "shut", Dashboard: desired.Dashboard{Stopped: true}, Forwards: []desired.Forward{{Port: 5}}}).WithDefaults()
 	for _, c := range []struct {
 		name     string
 		flags    map[Key]string
@@ -324,6 +329,7 @@ func TestSettleSandbox(t *testing.T) {
 			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Confinement: sandbox.TierAuto, AcceptRisk: "unconfined"}},
 		{"a tier by name takes the consent back", map[Key]string{Confinement: "auto"}, nil, &risky,
 			desired.Sandbox{Name: "job", Agent: "command", Command: []string{"make"}, Confinement: sandbox.TierAuto}},
+		{"a stopped dashboard is wanted again", nil, nil, &halted, desired.Sandbox{Name: "shut", Forwards: []desired.Forward{{Port: 5}}}},
 		{"a second sandbox", map[Key]string{Name: "two"}, nil, &recorded, desired.Sandbox{Name: "two", Agent: "console"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -360,6 +366,11 @@ func TestChanges(t *testing.T) {
 		{"nothing", func(*desired.Document) {}, nil},
 		{"model", func(d *desired.Document) { d.Inference.Model = "large" }, []string{"model: recorded becomes large [inference]"}},
 		{"dashboard port", func(d *desired.Document) { d.Sandboxes[0].Dashboard.Port = 0 }, []string{"sandbox/old dashboard port: 5001 becomes any free port [dashboard]"}},
+		{"dashboard bind", func(d *desired.Document) { d.Sandboxes[0].Dashboard.Bind = "0.0.0.0" }, []string{"sandbox/old dashboard bind: 127.0.0.1 becomes 0.0.0.0 [dashboard]"}},
+		{"dashboard stopped", func(d *desired.Document) { d.Sandboxes[0].Dashboard.Stopped = true }, []string{"sandbox/old dashboard: listening becomes stopped [dashboard]"}},
+		{"forwards", func(d *desired.Document) {
+			d.Sandboxes[0].Forwards = []desired.Forward{{Port: 8080}, {Bind: "0.0.0.0", TargetPort: 3000}}
+		}, []string{"sandbox/old forwards: 8080 to 8080, 0.0.0.0:any port to 3000 [dashboard]"}},
 		{"agent", func(d *desired.Document) {
 			d.Sandboxes[0].Agent, d.Sandboxes[0].Command = "command", []string{"make", "all"}
 		}, []string{"sandbox/old agent: console becomes command [sandbox agent dashboard]", "sandbox/old command: make all [sandbox agent dashboard]"}},
