@@ -106,6 +106,9 @@ cat <&3`
 func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
 	t.Run("browser", testBrowser)
+	t.Run("dashboard-remote-bind", testRemoteBind)
+	t.Run("forwards", testForwards)
+	t.Run("forward-speed", testForwardSpeed)
 	t.Run("sandbox-survival", testSurvival)
 	t.Run("secrets-rotate", testRotate)
 	t.Run("gateway-bootstrap-secret-repair", testSecretRepair)

@@ -17,6 +17,10 @@ import (
 // is reset at once, and counted.
 const MaxConnections = 512
 
+// window is how many bytes the kernel takes from one end of a connection that the
+// other does not read; it counts them double.
+const window = 1 << 20
+
 // acceptPause is the wait after a connection could not be accepted.
 const acceptPause = 50 * time.Millisecond
 
@@ -118,6 +122,11 @@ func (f *Forward) serve(outside *net.TCPConn) {
 		reset(outside)
 		f.log.Debug("reach into sandbox", slog.Int("port", f.Port()), slog.Any("error", err))
 		return
+	}
+	for _, c := range []net.Conn{outside, inside} {
+		if tcp, is := c.(interface{ SetReadBuffer(int) error }); is {
+			_ = tcp.SetReadBuffer(window) // else the kernel's own choice, which is larger
+		}
 	}
 	Join(f.ctx, outside, inside)
 }
