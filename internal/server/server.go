@@ -23,6 +23,9 @@ import (
 // OpenShell's client buffers.
 const maxMessage = 16 << 20
 
+// window is how much a client may send on one stream before it was read, in bytes.
+const window = 256 << 10
+
 // Run binds, opens the store, starts everything, calls ready once, serves until
 // ctx ends, then drains within the budget gateway-stop and returns when all of it
 // has ended. Sandboxes go on. The error is nil after an ordinary end.
@@ -119,6 +122,8 @@ func (d *daemon) newServer(creds credentials.TransportCredentials) *grpc.Server 
 	g := gate{table: authTable(), cfg: d.cfg}
 	s := grpc.NewServer(grpc.Creds(creds), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true),
+		// Fixed: a window that grows is memory of the gateway for what is not read.
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(4*window),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAliveMinimum, PermitWithoutStream: true}))
 	openshellv1.RegisterOpenShellServer(s, &openShell{d: d})
 	inferencev1.RegisterInferenceServer(s, &inferenceService{d: d})

@@ -99,6 +99,10 @@ func New(cfg Config) *Client {
 		routes: &Routes{fresh: cfg.Pace.Fresh, first: make(chan struct{})}}
 }
 
+// window is how much the gateway may send on one stream before it was read, in
+// bytes.
+const window = 256 << 10
+
 // connect makes the connection of one session. The waits between sessions are
 // Run's, so a connection that fails is not tried again by itself.
 func (c *Client) connect() (*grpc.ClientConn, error) {
@@ -109,6 +113,8 @@ func (c *Client) connect() (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket: the kernel says who is there
 		grpc.WithPerRPCCredentials(tokenFile(c.cfg.TokenFile)),
 		grpc.WithReadBufferSize(16<<10), grpc.WithWriteBufferSize(16<<10),
+		// Fixed: a window that grows is memory of this process for what is not read.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(4*window),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("make client of the gateway: %w", err)
