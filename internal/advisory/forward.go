@@ -21,6 +21,12 @@ var forward = []Advisory{
 		Commands: []string{"creel repair"},
 	},
 	{
+		ID: "forward-unreachable", Severity: Error, Layer: "dashboard",
+		Title:    "The sandbox has no ports to forward",
+		Reason:   "Where confinement fell back to Landlock a sandbox has no network of its own, and its programs can listen on the dashboard's port alone. Every other port there is this machine's, and is not forwarded.",
+		Commands: []string{"creel doctor SANDBOX", "creel forward list SANDBOX"},
+	},
+	{
 		ID: "forward-exposed", Severity: Warning, Layer: "dashboard",
 		Title:    "A forwarded port can be reached from other machines",
 		Reason:   "The listener is bound to every address of this machine because that was asked for. What it leads to is protected only by what the program inside asks for, and the connection is not encrypted by Creel.",

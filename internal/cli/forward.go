@@ -151,6 +151,9 @@ func (a *app) startForward(ctx context.Context, c forwardChange, w forwardWish) 
 	if err := doc.Validate(); err != nil {
 		return usageCause("forward-invalid", err, "creel forward list")
 	}
+	if c.have.State.Confinement.Tier == sandbox.TierLandlock && !which.dashboard {
+		return advisory.New("forward-unreachable", fmt.Sprintf("sandbox %s has no network of its own", now.Name), nil, "creel doctor "+now.Name)
+	}
 	after, err := c.set(ctx, now)
 	if err != nil {
 		return err

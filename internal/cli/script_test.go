@@ -14,6 +14,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"creel/internal/cli/ui"
+	"creel/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -56,6 +57,12 @@ func (w *world) tamper(args []string) error {
 			}
 			if s.Taken = slices.DeleteFunc(s.Taken, func(p int) bool { return p == port }); args[0] == "take" {
 				s.Taken = append(s.Taken, port)
+			}
+		case "no-network":
+			for i := range s.Sandboxes {
+				if s.Sandboxes[i].Name == args[1] {
+					s.Sandboxes[i].State.Confinement.Tier = sandbox.TierLandlock
+				}
 			}
 		case "lose-forwards":
 			for i := range s.Sandboxes {

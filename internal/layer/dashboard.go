@@ -41,7 +41,7 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
-	return judgeForwards(d.want.Spec.Forwards, in.Forwards).with(d.page(ctx))
+	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(d.page(ctx))
 }
 
 // page looks at the dashboard itself.

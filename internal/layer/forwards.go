@@ -27,8 +27,11 @@ type forwardsFound struct {
 }
 
 // judgeForwards compares what is forwarded with what is wanted.
-func judgeForwards(want []sandbox.Forward, have []gateway.Forward) forwardsFound {
+func judgeForwards(want []sandbox.Forward, have []gateway.Forward, tier sandbox.Tier) forwardsFound {
 	var found forwardsFound
+	if tier == sandbox.TierLandlock && len(want) > 0 {
+		found.reason, found.message = "forward-unreachable", "the sandbox has no network of its own, so only its dashboard can be reached"
+	}
 	for _, w := range want {
 		i := slices.IndexFunc(have, func(f gateway.Forward) bool {
 			return f.WantedPort == w.Port && (w.Port != 0 || f.TargetPort == w.TargetPort)
@@ -110,7 +113,7 @@ func (found forwardsFound) with(r health.Result) health.Result {
 	r.Caveats = append(r.Caveats, found.caveats...)
 	switch {
 	case r.Verdict != health.OK:
-	case found.reason != "":
+	case found.reason != "": // however well it listens
 		failure := failed(found.reason, "%s", found.message)
 		failure.Evidence, failure.Caveats = r.Evidence, r.Caveats
 		return failure

@@ -101,6 +101,22 @@ func TestForwardsWithoutADashboard(t *testing.T) {
 	}
 }
 
+// Where a sandbox has no network of its own a forward would lead to this machine.
+func TestForwardsWithoutANetwork(t *testing.T) {
+	w := want(t, sandbox.Spec{Forwards: []sandbox.Forward{{Bind: "127.0.0.1", Port: 5, TargetPort: 5}}}, sandbox.Running)
+	f := standing(w)
+	f.boxes["claw"].Forwards = []gateway.Forward{{Bind: "127.0.0.1", Port: 5, WantedPort: 5, TargetPort: 5, Bound: true}}
+	f.boxes["claw"].State.Confinement.Tier = sandbox.TierLandlock
+	l := NewDashboard(NewSession(f), w, nil)
+	found := l.Inspect(t.Context())
+	if found.Verdict != health.Failed || found.Reason != "forward-unreachable" {
+		t.Errorf("Inspect = %s %s", found.Verdict, found.Reason)
+	}
+	if plan := l.Plan(t.Context(), found); len(plan) != 0 {
+		t.Errorf("plan %v", plan)
+	}
+}
+
 // What cannot be had is said with its reason, and what can be is had.
 func TestForwardThatCannotBeHad(t *testing.T) {
 	w := want(t, sandbox.Spec{Forwards: []sandbox.Forward{{Bind: "127.0.0.1", Port: 1, TargetPort: 5}, {Bind: "127.0.0.1", Port: 2, TargetPort: 5}}}, sandbox.Running)
