@@ -169,6 +169,11 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 		doc.Reason, doc.Message, doc.Hints = "sandbox-stopped", "sandbox "+name+" is stopped", []string{"creel start " + name}
 		return doc, nil
 	}
+	if f.Stopped {
+		doc.Situation, doc.Guidance = []string{}, []string{}
+		doc.Reason, doc.Message, doc.Hints = "dashboard-stopped", "its listener was stopped", []string{"creel forward start " + name}
+		return doc, nil
+	}
 	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound, Open: d.WebSocket == ""}
 	if listener.Port == 0 {
 		listener.Port = cmp.Or(f.WantedPort, dashboard.DefaultPort) // not bound yet

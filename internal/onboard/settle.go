@@ -230,7 +230,7 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 	if box.Dashboard.Port, err = s.port(DashboardPort, box.Dashboard.Port); err != nil {
 		return desired.Sandbox{}, err
 	}
-	if err := s.access(&box.Dashboard); err != nil {
+	if err := s.access(&box.Dashboard, doc.Runtime); err != nil {
 		return desired.Sandbox{}, err
 	}
 	if box.Dashboard.TargetPort, err = s.port(AgentPort, box.Dashboard.TargetPort); err != nil {
@@ -259,8 +259,8 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 		}
 		box.Policy = &p
 	}
-	// Naming a sandbox in onboard asks for it to run.
-	box.Wanted = sandbox.Running
+	// Naming a sandbox in onboard asks for it to run, and for its dashboard to open.
+	box.Wanted, box.Dashboard.Stopped = sandbox.Running, false
 	return box, nil
 }
 
