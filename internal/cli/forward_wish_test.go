@@ -106,7 +106,7 @@ func TestForwardWishOn(t *testing.T) {
 		{"9000:18789", console, &desired.Dashboard{Port: 9000}, nil},
 		{":18789", pinned, &desired.Dashboard{}, nil},
 		{"127.0.0.1:5000", pinned, &desired.Dashboard{Port: 5000, Bind: "127.0.0.1"}, nil}, // also where a public URL would widen it
-		{"18790:80", console, nil, []desired.Forward{{Port: at, TargetPort: 80}}}, // something else inside
+		{"18790:80", console, nil, []desired.Forward{{Port: at, TargetPort: 80}}},          // something else inside
 		{"8080", console, nil, []desired.Forward{{Port: 8080}}},
 		{"0.0.0.0:8080:3000", some, nil, []desired.Forward{{Port: 8080, Bind: "0.0.0.0", TargetPort: 3000}, {TargetPort: 4000}}},
 		{"8080:5", some, nil, []desired.Forward{{Port: 8080, TargetPort: 5}, {TargetPort: 4000}}},

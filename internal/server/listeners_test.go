@@ -195,7 +195,11 @@ func TestForwardsChangeInPlace(t *testing.T) {
 	}
 	fetch(t, spec.Dashboard.Port)
 
-	spec.Forwards = nil
+	spec.Dashboard.Stopped = true
+	if f := forwarded(t, c, spec).Dashboard; f.Bound || f.Port != spec.Dashboard.Port {
+		t.Errorf("stopped on a named port: %+v", f)
+	}
+	spec.Forwards, spec.Dashboard.Stopped = nil, false
 	if f := forwarded(t, c, spec); len(f.Forwards) != 0 || !f.Dashboard.Bound {
 		t.Errorf("none any more: %+v", f.Forwards)
 	}

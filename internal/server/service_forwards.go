@@ -109,9 +109,9 @@ func listenerTo(o store.Object[store.Sandbox], v view, w wish) *creelv1.Forward 
 	if w.slot.dashboard {
 		kind = "dashboard"
 	}
-	f := &creelv1.Forward{Sandbox: o.Name, Bind: w.bind, TargetPort: uint32(w.target), Port: uint32(w.slot.port)}
-	if f.Port == 0 {
-		f.Port = uint32(lastPort(o.Value, w.slot))
+	f := &creelv1.Forward{Sandbox: o.Name, Bind: w.bind, TargetPort: uint32(w.target), Port: uint32(lastPort(o.Value, w.slot))}
+	if w.explicit {
+		f.Port = uint32(w.port)
 	}
 	l := v.Listeners[w.slot]
 	var taken *forward.Taken

@@ -56,16 +56,12 @@ func Pair(t testing.TB) (*Host, *Host) {
 func newHost(t testing.TB) *Host {
 	t.Helper()
 	h := &Host{}
-	made := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with its goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
+	if err := aside(func() (err error) {
+		if err = unix.Unshare(unix.CLONE_NEWNET); err == nil {
 			h.ns, err = os.Open("/proc/thread-self/ns/net")
 		}
-		made <- err
-	}()
-	if err := <-made; err != nil {
+		return err
+	}); err != nil {
 		t.Fatalf("make a network namespace: %v", err)
 	}
 	t.Cleanup(func() { _ = h.ns.Close() })
@@ -113,14 +109,27 @@ func (h *Host) Unplug() error {
 // Do runs f on a thread that is in the host's namespace: what f connects,
 // listens on or starts is there, what goroutines that f begins do is not.
 func (h *Host) Do(f func() error) error {
+	return aside(func() error {
+		if err := unix.Setns(int(h.ns.Fd()), unix.CLONE_NEWNET); err != nil {
+			return err
+		}
+		return f()
+	})
+}
+
+// aside runs f on a thread that is not used for anything else afterwards.
+func aside(f func() error) error {
 	done := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := unix.Setns(int(h.ns.Fd()), unix.CLONE_NEWNET)
-		if err == nil {
-			err = f()
+		if unix.Gettid() == unix.Getpid() {
+			// The first thread's namespace is what /proc/net shows to the whole program,
+			// and it never ends: while it is held here f gets another one.
+			defer runtime.UnlockOSThread()
+			done <- aside(f)
+			return
 		}
-		done <- err
+		done <- f() // never unlocked: the thread ends with its goroutine
 	}()
 	return <-done
 }
