@@ -46,8 +46,8 @@ It listens on this machine alone. BIND 0.0.0.0, or --bind 0.0.0.0, lets every
 machine that reaches this one connect: what is inside has to protect itself.
 
 The port of the dashboard, on either side, means the dashboard's own listener; so
-does a sandbox without a port, which has it listen again as recorded. The sandbox and
-its agent go on.`,
+does a sandbox without a port, which has it listen again as recorded. Without BIND a
+dashboard is bound wide on WSL and with a public URL. The sandbox and its agent go on.`,
 		Example: "  creel forward start SANDBOX 8080:3000\n  creel forward start SANDBOX :3000\n" +
 			"  creel forward start SANDBOX 0.0.0.0:8080\n  creel forward start SANDBOX",
 		Args:              cobra.MaximumNArgs(2),
