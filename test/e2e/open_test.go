@@ -50,9 +50,9 @@ exec %[2]s --headless=new --no-sandbox --disable-gpu --no-first-run --disable-de
 		text, _ := os.ReadFile(filepath.Join(dir, "pid"))
 		if pid, err := strconv.Atoi(strings.TrimSpace(string(text))); err == nil && pid > 1 && runs(pid, profile) {
 			_ = syscall.Kill(pid, syscall.SIGTERM)
-			eventually(t, "the browser ended", func() bool { return syscall.Kill(pid, 0) != nil || zombie(pid) })
 		}
 		// Its last processes may still be writing.
+		eventually(t, "the browser ended", func() bool { return !anyRuns(profile) })
 		eventually(t, "its directory is gone", func() bool { return os.RemoveAll(dir) == nil })
 	})
 
@@ -154,9 +154,12 @@ func runs(pid int, profile string) bool {
 	return err == nil && bytes.Contains(arguments, []byte(profile))
 }
 
-// zombie: it has ended, and whoever inherited it has not looked yet.
-func zombie(pid int) bool {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	i := bytes.LastIndexByte(text, ')')
-	return err != nil || i > 0 && i+2 < len(text) && text[i+2] == 'Z'
+func anyRuns(profile string) bool {
+	entries, _ := os.ReadDir("/proc")
+	for _, e := range entries {
+		if pid, err := strconv.Atoi(e.Name()); err == nil && runs(pid, profile) {
+			return true
+		}
+	}
+	return false
 }
