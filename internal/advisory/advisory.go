@@ -36,7 +36,7 @@ type Advisory struct {
 // All returns every advisory, sorted by id.
 func All() []Advisory {
 	var all []Advisory
-	for _, t := range [][]Advisory{host, secrets, container, cluster, gateway, service, workload, upgrade, registration, inference, sandbox, dashboard, state, input} {
+	for _, t := range [][]Advisory{host, secrets, container, cluster, gateway, service, workload, upgrade, registration, inference, sandbox, dashboard, forward, state, input} {
 		all = append(all, t...)
 	}
 	slices.SortFunc(all, func(a, b Advisory) int { return strings.Compare(a.ID, b.ID) })

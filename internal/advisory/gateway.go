@@ -84,7 +84,7 @@ var gateway = []Advisory{
 	},
 	{
 		ID: "gateway-call-missing", Severity: Error, Layer: "gateway", Title: "This gateway does not serve what was asked",
-		Reason:   "Dashboards, in-place changes and checks of model providers are calls of Creel's own gateway (runtime embedded); a gateway of OpenShell has none of them.",
+		Reason:   "Dashboards, forwards, in-place changes and checks of model providers are calls of Creel's own gateway (runtime embedded); a gateway of OpenShell has none of them, and one of an older Creel may lack some until it is restarted.",
 		Commands: []string{"creel gateway status", "creel list"},
 	},
 	{

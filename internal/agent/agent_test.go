@@ -16,7 +16,7 @@ func TestLookup(t *testing.T) {
 	}{
 		{"console", Manifest{
 			Name: "console", Title: "Creel console", Command: []string{"/opt/creel/creel", "agent", "console"},
-			Port: 18789, HealthPath: "/health", WebSocketPath: "/ws",
+			Port: 18789, HealthPath: "/health", WebSocketPath: "/ws", Preface: true,
 		}, nil},
 		{"command", Manifest{Name: "command", Title: "Your own command", Program: Required}, []string{"prog", "x"}},
 		{"openclaw", Manifest{

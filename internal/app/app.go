@@ -67,7 +67,9 @@ func Main(ctx context.Context, args []string, o Options) int {
 		ProbeDashboard: probeDashboard,
 		ProbePublicURL: probePublicURL,
 		Machine:        func() dashboard.Machine { return machine(host.Sources{}) },
-		OpenBrowser:    openBrowser,
+		OpenBrowser: func(ctx context.Context, url string) error {
+			return openBrowser(ctx, g.wsl(), url)
+		},
 		Destroy:        g.destroy,
 		SavedLog:       g.savedLog,
 		ClusterSecrets: clusterSecrets,
@@ -193,6 +195,9 @@ func (g *graph) serve(ctx context.Context, name string) error {
 	})
 }
 
+// wsl reports whether this is a Linux inside Windows.
+func (g *graph) wsl() bool { return dashboard.DetectWSL(g.getenv, host.Collect().Kernel) }
+
 // layers builds the layers of what is wanted, lowest first.
 func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope) (cli.Stack, error) {
 	if _, err := g.findRoots(); err != nil {
@@ -225,8 +230,7 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 	if _, inside := runtime.(gateway.Housing); inside {
 		all[1], all[2] = all[2], all[1] // its secrets can be asked only while it runs
 	}
-	// Whether this is a WSL is asked once, and without looking at interfaces.
-	wsl := dashboard.DetectWSL(g.getenv, host.Collect().Kernel)
+	wsl := g.wsl()
 	for _, s := range doc.Sandboxes {
 		if scope.Sandbox != "" && s.Name != scope.Sandbox {
 			continue

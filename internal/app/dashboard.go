@@ -3,12 +3,8 @@ package app
 import (
 	"context"
 	"os"
-	"os/exec"
-	"runtime"
-	"syscall"
 	"time"
 
-	"creel/internal/advisory"
 	"creel/internal/agent"
 	"creel/internal/dashboard"
 	"creel/internal/dashboard/probe"
@@ -49,22 +45,6 @@ func machine(sources host.Sources) dashboard.Machine {
 	seat := sources.Seat()
 	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, seat.Kernel), SSH: dashboard.DetectSSH(getenv), Container: seat.Container,
 		Addresses: seat.Addresses, User: seat.User, Hostname: seat.Hostname, Display: seat.Display}
-}
-
-// openBrowser hands a URL to the desktop's opener.
-func openBrowser(ctx context.Context, url string) error {
-	opener := "xdg-open"
-	if runtime.GOOS == "darwin" {
-		opener = "open"
-	}
-	path, err := exec.LookPath(opener)
-	if err != nil {
-		return advisory.New("browser-missing", "no program to open a browser was found", err)
-	}
-	cmd := exec.CommandContext(ctx, path, url)
-	// A session of its own: an interrupt in the shell is not for the browser.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd.Run()
 }
 
 // registrar keeps the record for OpenShell clients.

@@ -30,6 +30,8 @@ const (
 	InferenceStart  Name = "inference-start"  // request sent until the first byte of the answer
 	RelayOpen       Name = "relay-open"       // RelayOpen until the supervisor's stream arrives
 	SessionWait     Name = "session-wait"     // waiting for a supervisor's session
+	ForwardDead     Name = "forward-dead"     // silence of a forward's client until it counts as dead
+	HalfClosed      Name = "half-closed"      // silence on a forwarded connection that is half closed
 	Lock            Name = "lock"             // waiting for a lock that another process holds briefly
 	Cluster         Name = "cluster"          // one call to a Kubernetes API
 	ClusterDelete   Name = "cluster-delete"   // an object deleted until it has disappeared
@@ -62,6 +64,8 @@ func Table() []Entry {
 		{InferenceStart, 300 * time.Second, "model request sent until the first byte of the answer"},
 		{RelayOpen, 10 * time.Second, "relay asked for until the supervisor's stream arrives"},
 		{SessionWait, 15 * time.Second, "waiting for a supervisor's session"},
+		{ForwardDead, 60 * time.Second, "a forward's client that does not answer until it counts as dead"},
+		{HalfClosed, 300 * time.Second, "silence on a forwarded connection of which one direction has ended"},
 		{Lock, 2 * time.Second, "waiting for a lock that is held briefly"},
 		{Cluster, 10 * time.Second, "one call to a Kubernetes API"},
 		{ClusterDelete, 10 * time.Second, "an object in a cluster deleted until it has disappeared"},

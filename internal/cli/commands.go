@@ -15,7 +15,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	root.AddCommand(
 		a.onboardCommand(), a.applyCommand(), a.planCommand(), a.repairCommand(), a.uninstallCommand(),
 		a.statusCommand(), a.listCommand(), a.logsCommand(), a.doctorCommand(),
-		a.dashboardCommand(), a.execCommand(), a.connectCommand(), a.startCommand(), a.stopCommand(), a.destroyCommand(),
+		a.dashboardCommand(), a.forwardCommand(), a.execCommand(), a.connectCommand(), a.startCommand(), a.stopCommand(), a.destroyCommand(),
 		a.gatewayCommand(), a.inferenceCommand(),
 		a.versionCommand(),
 	)

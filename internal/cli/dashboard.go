@@ -15,6 +15,7 @@ import (
 	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/sandbox"
 )
 
 type dashboardOptions struct {
@@ -113,7 +114,7 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 			return err
 		}
 		machine := a.Machine()
-		doc, err := a.proveDashboard(ctx, s.Name, d, machine)
+		doc, err := a.proveDashboard(ctx, s, d, machine)
 		if err != nil {
 			return err
 		}
@@ -158,12 +159,22 @@ func noDashboard(name string) error {
 }
 
 // proveDashboard judges the situation and probes what a browser will do.
-func (a *app) proveDashboard(ctx context.Context, name string, d gateway.Dashboard, machine dashboard.Machine) (DashboardDocument, error) {
-	f := d.Forward
+func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gateway.Dashboard, machine dashboard.Machine) (DashboardDocument, error) {
+	f, name := d.Forward, in.Name
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
 		TargetPort: f.TargetPort, Bound: f.Bound, PublicURL: d.Access.PublicURL, TrustedProxies: orEmpty(d.Access.TrustedProxies),
 		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: []health.Caveat{}}
-	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound}
+	if in.Wanted == sandbox.NotRunning {
+		doc.Situation, doc.Guidance = []string{}, []string{}
+		doc.Reason, doc.Message, doc.Hints = "sandbox-stopped", "sandbox "+name+" is stopped", []string{"creel start " + name}
+		return doc, nil
+	}
+	if f.Stopped {
+		doc.Situation, doc.Guidance = []string{}, []string{}
+		doc.Reason, doc.Message, doc.Hints = "dashboard-stopped", "its listener was stopped", []string{"creel forward start " + name}
+		return doc, nil
+	}
+	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound, Open: d.WebSocket == ""}
 	if listener.Port == 0 {
 		listener.Port = cmp.Or(f.WantedPort, dashboard.DefaultPort) // not bound yet
 	}
@@ -236,7 +247,7 @@ func (a *app) renderDashboard(doc DashboardDocument, token credential.Secret) {
 		a.Streams.Say("  with the same part after the #")
 	}
 	for _, c := range doc.Caveats {
-		a.Streams.Say("%s: %s [%s]", t.Glyph(ui.MarkDegraded), c.Message, c.Advisory)
+		a.Streams.Say("%s %s: %s", t.Glyph(ui.MarkDegraded), c.Advisory, c.Message)
 	}
 	if doc.Verdict != health.SummaryOK {
 		for _, e := range doc.Evidence {

@@ -11,11 +11,9 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/desired"
-	"creel/internal/gateway"
 	"creel/internal/layer"
 	"creel/internal/onboard"
 	"creel/internal/sandbox"
-	"creel/internal/state"
 )
 
 // declaration is a flag that says how a dashboard is reached.
@@ -58,103 +56,82 @@ func givenDeclarations(f *pflag.FlagSet) []declaration {
 	return given
 }
 
-// declareDashboard records how a sandbox's dashboard is reached and makes it so. The
-// wish is recorded first, as it is what everything else works towards; one that does
-// not work is taken back, so that nothing is left that no longer opens. It returns
-// the sandbox's name.
-func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration) (_ string, err error) {
-	l, g, err := a.lock(cmd)
-	if err != nil {
-		return "", err
-	}
-	defer unlock(l, &err)
-	doc, _, err := recorded(g)
-	if err != nil {
-		return "", err
-	}
-	if name, err = wantedSandbox(doc, name); err != nil {
-		return "", err
-	}
-	before, known := doc.Sandbox(name)
-	if !known {
-		return "", noSandbox(name)
-	}
-	after := before
+// with is the dashboard with what was given declared.
+func with(board desired.Dashboard, given []declaration) (desired.Dashboard, error) {
 	for _, d := range given {
-		if err := d.set(&after.Dashboard, d.value); err != nil {
+		if err := d.set(&board, d.value); err != nil {
 			p, _ := advisory.Of(err)
-			return "", advisory.New(p.ID, "--"+d.flag, err)
+			return board, advisory.New(p.ID, "--"+d.flag, err)
 		}
 	}
-	now := doc.With(after).WithDefaults()
-	if err := now.Validate(); err != nil {
-		return "", usageCause("usage", err)
-	}
-	if now.Equal(doc) {
-		return name, nil
-	}
-	if err := a.applyDashboard(cmd.Context(), g, doc, now, name); err != nil {
-		return "", err
-	}
-	for _, c := range onboard.Changes(&doc, now) {
-		a.Streams.Say("recorded: %s", c)
-	}
-	return name, nil
+	return board, nil
 }
 
-// applyDashboard saves the document and changes the running sandbox; where that
-// fails both are as before.
-func (a *app) applyDashboard(ctx context.Context, g state.Gateway, before, now desired.Document, name string) error {
-	old, err := a.wantedOf(before, name)
-	if err != nil {
-		return err
+// declareDashboard records how a sandbox's dashboard is reached and makes it so. A
+// declaration that does not work leaves everything as it was. It returns the
+// sandbox's name.
+func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration) (string, error) {
+	if _, err := with(desired.Dashboard{}, given); err != nil { // nobody need be asked
+		return "", err
 	}
-	want, err := a.wantedOf(now, name)
-	if err != nil {
-		return err
-	}
-	return a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) error {
-		updater, can := c.(gateway.Updater)
-		if have := s.Labels[layer.SpecLabel]; !can || have != "" && have != old.Spec.Labels[layer.SpecLabel] {
-			return advisory.New("sandbox-differs", fmt.Sprintf("sandbox %s is not as recorded in other ways, which needs its agent restarted", name), nil, "creel onboard --name "+name)
-		}
-		if err := now.Save(g.Desired()); err != nil {
+	return name, a.changeForwards(cmd, name, func(c forwardChange) (err error) {
+		name = c.was.Name
+		now := c.was
+		if now.Dashboard, err = with(now.Dashboard, given); err != nil {
 			return err
 		}
-		err := updater.UpdateSandbox(ctx, name, want.Spec)
-		if err == nil && s.Wanted == sandbox.Running {
-			err = bound(ctx, c, name)
+		doc := c.doc.With(now).WithDefaults()
+		if err := doc.Validate(); err != nil {
+			return usageCause("usage", err)
 		}
-		if err == nil && s.Wanted == sandbox.Running && old.Spec.Labels[layer.SpecLabel] != want.Spec.Labels[layer.SpecLabel] {
-			return a.restartAgent(ctx, c, name)
-		}
-		if err == nil {
+		if doc.Equal(c.doc) {
 			return nil
 		}
-		// The interruption must not keep what was there from coming back.
-		back := context.WithoutCancel(ctx)
-		return errors.Join(err, before.Save(g.Desired()), updater.UpdateSandbox(back, name, old.Spec))
+		now, _ = doc.Sandbox(name)
+		if err := a.declare(cmd.Context(), c, now); err != nil {
+			return err
+		}
+		for _, change := range onboard.Changes(&c.doc, doc) {
+			a.Streams.Say("recorded: %s", change)
+		}
+		return nil
 	})
 }
 
-// wantedOf is what a document wants of a sandbox on this machine.
-func (a *app) wantedOf(d desired.Document, name string) (layer.WantedSandbox, error) {
-	s, _ := d.Sandbox(name)
-	spec, err := s.Spec(a.Machine().WSL)
+// declare has the gateway listen as declared, and starts an agent again that has to
+// be told of it.
+func (a *app) declare(ctx context.Context, c forwardChange, now desired.Sandbox) error {
+	old, err := c.labelled(c.was)
+	if err != nil {
+		return err
+	}
+	want, err := c.labelled(now)
+	if err != nil {
+		return err
+	}
+	label := func(labels map[string]string) string { return labels[layer.SpecLabel] }
+	told := label(old.Spec.Labels) != label(want.Spec.Labels)
+	if have := label(c.have.Labels); told && have != "" && have != label(old.Spec.Labels) {
+		return advisory.New("sandbox-differs", fmt.Sprintf("sandbox %s is not as recorded in other ways, which needs its agent restarted", now.Name), nil, "creel onboard --name "+now.Name)
+	}
+	if _, err := c.become(ctx, now, which{dashboard: true}, "the dashboard stays as it was", "creel dashboard "+now.Name+" --port PORT"); err != nil || !told {
+		return err
+	}
+	if err := c.updater.UpdateSandbox(ctx, now.Name, want.Spec); err != nil {
+		_, back := c.set(context.WithoutCancel(ctx), c.was)
+		return errors.Join(err, back, c.save(c.doc))
+	}
+	if c.have.Wanted != sandbox.Running {
+		return nil
+	}
+	return a.restartAgent(ctx, c.client, now.Name)
+}
+
+// labelled is what a sandbox should be, with its digest.
+func (c forwardChange) labelled(s desired.Sandbox) (layer.WantedSandbox, error) {
+	spec, err := s.Spec(c.wsl)
 	if err != nil {
 		return layer.WantedSandbox{}, err
 	}
-	return layer.NewWantedSandbox(name, spec, s.Wanted)
-}
-
-// bound reports why the dashboard has no listener now.
-func bound(ctx context.Context, c gateway.Client, name string) error {
-	d, err := c.Dashboard(ctx, name, false)
-	switch {
-	case err != nil:
-		return fmt.Errorf("ask the gateway for the dashboard of %s: %w", name, err)
-	case d.Forward.TargetPort != 0 && !d.Forward.Bound:
-		return advisory.New("dashboard-not-bound", "the dashboard stays as it was: "+d.Forward.Error, nil, "creel dashboard "+name+" --port PORT")
-	}
-	return nil
+	return layer.NewWantedSandbox(s.Name, spec, s.Wanted)
 }

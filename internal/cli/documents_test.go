@@ -16,7 +16,7 @@ import (
 
 // documents are the roots of everything that is printed as JSON.
 func documents() []any {
-	return []any{VersionDocument{}, ListDocument{}, StatusDocument{}, DashboardDocument{}, GatewayDocument{}, ServiceDocument{}, GatewaysDocument{}, StatusesDocument{},
+	return []any{VersionDocument{}, ListDocument{}, StatusDocument{}, DashboardDocument{}, ForwardsDocument{}, GatewayDocument{}, ServiceDocument{}, GatewaysDocument{}, StatusesDocument{},
 		SecretsDocument{}, SecretsRepairDocument{}, RepairDocument{}, UpgradeDocument{}, InferenceDocument{}, ladder.Event{}}
 }
 

@@ -354,7 +354,11 @@ func (a *app) summary(g state.Gateway, wanted desired.Document, results []health
 	case doc.Verdict == health.SummaryFailed || doc.Verdict == health.SummaryUnknown:
 		a.Streams.Next(statusHints(doc)...) // everything was done, and something else is not well by now
 	case about != "" && hasDashboard(wanted, about):
-		a.Streams.Next("creel dashboard "+about+" --open", "creel connect "+about)
+		open := "creel dashboard " + about
+		if m := a.Machine(); !m.SSH.Session || m.Display {
+			open += " --open" // over SSH the browser is on another machine
+		}
+		a.Streams.Next(open, "creel connect "+about)
 	case about != "":
 		a.Streams.Next("creel logs "+about, "creel connect "+about)
 	}

@@ -7,12 +7,14 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"creel/internal/cli/ui"
+	"creel/internal/sandbox"
 )
 
 func TestMain(m *testing.M) {
@@ -54,6 +56,24 @@ func (w *world) tamper(args []string) error {
 			s.Broken = false
 		case "lose":
 			s.Sandboxes = nil
+		case "take", "free":
+			port, err := strconv.Atoi(args[1])
+			if err != nil {
+				return err
+			}
+			if s.Taken = slices.DeleteFunc(s.Taken, func(p int) bool { return p == port }); args[0] == "take" {
+				s.Taken = append(s.Taken, port)
+			}
+		case "no-network":
+			for i := range s.Sandboxes {
+				if s.Sandboxes[i].Name == args[1] {
+					s.Sandboxes[i].State.Confinement.Tier = sandbox.TierLandlock
+				}
+			}
+		case "lose-forwards":
+			for i := range s.Sandboxes {
+				s.Sandboxes[i].Forwards = nil
+			}
 		case "corrupt-secret":
 			for key := range s.Secrets[args[1]].Data {
 				s.Secrets[args[1]].Data[key] = []byte("garbage")

@@ -55,6 +55,7 @@ type worldState struct {
 	// Told is the token that the agent was started with.
 	Told  string
 	Calls map[string]int
+	Taken []int // ports of this machine that somebody else has
 }
 
 func (s worldState) route() inference.Route {
@@ -70,9 +71,6 @@ func (s worldState) token() string {
 	}
 	return fmt.Sprintf("canary-rotated-token-%d", s.Rotated)
 }
-
-// takenPort is somebody else's.
-const takenPort = 5999
 
 func newWorld(path string) *world { return &world{path: path, mu: &sync.Mutex{}} }
 
@@ -391,8 +389,9 @@ func (c worldClient) CreateSandbox(_ context.Context, name string, spec sandbox.
 			if port == 0 {
 				port = 18789 + len(s.Sandboxes)
 			}
-			in.Dashboard = gateway.Forward{Sandbox: name, Bind: d.Bind, Port: port, WantedPort: port, TargetPort: d.TargetPort, Bound: true}
+			in.Dashboard = gateway.Forward{Sandbox: name, Bind: d.Bind, Port: port, WantedPort: d.Port, TargetPort: d.TargetPort, Bound: true}
 		}
+		s.listen(&in, spec)
 		s.Sandboxes = append(s.Sandboxes, in)
 		s.Specs[name] = spec
 		return nil
@@ -413,12 +412,7 @@ func (c worldClient) UpdateSandbox(_ context.Context, name string, spec sandbox.
 		for i := range s.Sandboxes {
 			if in := &s.Sandboxes[i]; in.Name == name {
 				in.Labels, in.Agent = spec.Labels, spec.Agent
-				d := spec.Dashboard
-				in.Dashboard.Port, in.Dashboard.WantedPort = cmp.Or(d.Port, 18789), d.Port
-				in.Dashboard.Bind, in.Dashboard.Bound, in.Dashboard.Error = d.Bind, d.Port != takenPort, ""
-				if !in.Dashboard.Bound {
-					in.Dashboard.Error = "port 5999 is taken by \"nginx\" (pid 7, user www-data)"
-				}
+				s.listen(in, spec)
 				s.Specs[name] = spec
 				s.Calls["update"]++
 				return nil
@@ -440,11 +434,69 @@ func (c worldClient) RotateDashboardToken(_ context.Context, name string) (bool,
 	})
 }
 
+func (c worldClient) UpdateForwards(_ context.Context, name string, spec sandbox.Spec) (out gateway.Inspection, err error) {
+	return out, c.w.with(func(s *worldState) error {
+		for i := range s.Sandboxes {
+			if in := &s.Sandboxes[i]; in.Name == name {
+				s.listen(in, spec)
+				have := s.Specs[name]
+				have.Dashboard, have.Forwards = spec.Dashboard, spec.Forwards
+				s.Specs[name] = have
+				out = *in
+				return nil
+			}
+		}
+		return fmt.Errorf("sandbox %s: %w", name, gateway.ErrNotFound)
+	})
+}
+
+// listen binds what spec wants; what cannot move stays.
+func (s *worldState) listen(in *gateway.Inspection, spec sandbox.Spec) {
+	bind := func(f gateway.Forward, address string, port, otherwise int) gateway.Forward {
+		f.Sandbox, f.WantedPort, f.Reason, f.Error, f.TakenPort, f.TakenBy = in.Name, port, "", "", 0, ""
+		switch taken := slices.Contains(s.Taken, cmp.Or(port, otherwise)); {
+		case in.Wanted == sandbox.NotRunning:
+			f.Bind, f.Port, f.Bound, f.Error = address, port, false, "the sandbox is stopped"
+		case taken && port != 0:
+			if f.Error = fmt.Sprintf("port %d is taken by nginx (pid 7)", port); !f.Bound {
+				f.Port = port
+			}
+			f.Reason = "forward-port-taken"
+		case taken:
+			f.Bind, f.Port, f.Bound, f.TakenPort, f.TakenBy = address, 18795, true, otherwise, "nginx (pid 7)"
+		default:
+			f.Bind, f.Port, f.Bound = address, cmp.Or(port, otherwise), true
+		}
+		return f
+	}
+	if d := spec.Dashboard; d.TargetPort != 0 {
+		f := &in.Dashboard
+		f.Stopped = d.Stopped
+		if d.Stopped {
+			f.Bound, f.Error = false, "its listener was stopped"
+		} else if *f = bind(*f, d.Bind, d.Port, f.Port); f.Reason != "" {
+			f.Reason = "dashboard-port-taken"
+		}
+	}
+	before := in.Forwards
+	in.Forwards = nil
+	for _, w := range spec.Forwards {
+		f := gateway.Forward{TargetPort: w.TargetPort}
+		for _, b := range before {
+			if b.WantedPort == w.Port && b.TargetPort == w.TargetPort {
+				f = b
+			}
+		}
+		in.Forwards = append(in.Forwards, bind(f, w.Bind, w.Port, w.TargetPort))
+	}
+}
+
 func (c worldClient) phase(name string, phase sandbox.Phase, wanted sandbox.Wanted) error {
 	return c.w.with(func(s *worldState) error {
 		for i := range s.Sandboxes {
 			if s.Sandboxes[i].Name == name {
 				s.Sandboxes[i].Phase, s.Sandboxes[i].Wanted = phase, wanted
+				s.listen(&s.Sandboxes[i], s.Specs[name])
 				return nil
 			}
 		}

@@ -57,6 +57,26 @@ type Chain struct {
 	DeviceAuth bool
 }
 
+// CheckBind reports an address that a listener cannot have; an empty one leaves it
+// to the rest.
+func CheckBind(address string) error {
+	switch address {
+	case "", Loopback, Everybody:
+		return nil
+	}
+	return fmt.Errorf("bind address %q is neither %s nor %s", address, Loopback, Everybody)
+}
+
+// CheckWide reports a value of the environment's override that is not Everybody:
+// it can only widen, so that a wrong one is never taken for a narrow one. The error
+// is an *advisory.Problem "dashboard-bind-invalid".
+func CheckWide(override string) error {
+	if override == Everybody {
+		return nil
+	}
+	return advisory.New("dashboard-bind-invalid", fmt.Sprintf("it can only be %s, not %q", Everybody, override), nil)
+}
+
 // Build derives the chain. The errors are *advisory.Problem
 // (dashboard-url-invalid, dashboard-bind-invalid).
 func Build(in Input) (Chain, error) {
@@ -72,9 +92,8 @@ func Build(in Input) (Chain, error) {
 	if err != nil {
 		return Chain{}, err
 	}
-	if in.Bind != "" && in.Bind != Everybody && in.Bind != Loopback {
-		return Chain{}, advisory.New("dashboard-bind-invalid",
-			fmt.Sprintf("bind address %q is neither %s nor %s", in.Bind, Loopback, Everybody), nil)
+	if err := CheckBind(in.Bind); err != nil {
+		return Chain{}, advisory.New("dashboard-bind-invalid", err.Error(), nil)
 	}
 
 	local := given == nil || isLoopback(given.Hostname())

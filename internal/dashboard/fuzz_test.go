@@ -107,6 +107,12 @@ func FuzzAccess(f *testing.F) {
 		f.Add(s, s, s)
 	}
 	f.Fuzz(func(t *testing.T, raw, host, from string) {
+		local := netip.MustParseAddr("127.0.0.1")
+		// Rules are also made of what nobody has checked.
+		unchecked := Access{PublicURL: raw, TrustedProxies: []string{host, from}}.Rules(local, local).Read(Headers{Host: host, ForwardedHost: []string{from}, ForwardedFor: []string{host, from}})
+		if unchecked.HostAllowed() && strings.ContainsAny(strings.Join(unchecked.Sockets(), ""), " ;,'\"\r\n") {
+			t.Fatalf("%q at %q lets a content policy name %q", raw, host, unchecked.Sockets())
+		}
 		recorded, err := CheckPublicURL(raw)
 		if err != nil {
 			return
@@ -118,7 +124,6 @@ func FuzzAccess(f *testing.F) {
 		if p := a.Prefix(); p != "" && (p[0] != '/' || strings.HasSuffix(p, "/")) {
 			t.Fatalf("Prefix of %q = %q", recorded, p)
 		}
-		local := netip.MustParseAddr("127.0.0.1")
 		rules := a.Rules(local, local)
 		own := Origin(recorded)
 		q := rules.Read(Headers{Host: strings.SplitN(own, "//", 2)[1]})

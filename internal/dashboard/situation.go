@@ -59,6 +59,8 @@ type Listener struct {
 	Bind  string // Loopback or Everybody
 	Port  int
 	Bound bool
+	// Open: no token guards what is behind it, so that nobody is told to widen it.
+	Open bool
 }
 
 // Situation is how the dashboard is opened from where the person sits.
@@ -119,12 +121,12 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	if !l.Bound {
 		s.Commands = append(s.Commands, advisory.QuoteAll(ForwardCommand(c.ForwardTarget, sandbox)))
 	}
-	s.advise(m, c, a, sandbox, wide, public)
+	s.advise(m, c, a, l, sandbox, wide, public)
 	return s, nil
 }
 
 // advise adds what depends on who can reach the listener.
-func (s *Situation) advise(m Machine, c Chain, a Access, sandbox string, wide, public bool) {
+func (s *Situation) advise(m Machine, c Chain, a Access, l Listener, sandbox string, wide, public bool) {
 	change := "creel dashboard " + sandbox
 	switch {
 	case public && wide && a.proxied():
@@ -136,8 +138,10 @@ func (s *Situation) advise(m Machine, c Chain, a Access, sandbox string, wide, p
 			m.Container, c.Port, c.Port))
 		s.Commands = append(s.Commands, change+" --public-url URL")
 	case !m.SSH.Session:
-		s.Guidance = append(s.Guidance, fmt.Sprintf("This is a container (%s): nothing outside reaches its loopback. Bind the dashboard to every address and publish its port.", m.Container))
-		s.Commands = append(s.Commands, change+" --bind "+Everybody)
+		s.Guidance = append(s.Guidance, fmt.Sprintf("This is a container (%s): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address.", m.Container))
+		if !l.Open {
+			s.Commands = append(s.Commands, change+" --bind "+Everybody)
+		}
 	}
 }
 
@@ -187,7 +191,10 @@ func entriesFor(c Chain, in Input, m Machine, first string) []Entry {
 	}
 	if c.BindAddress == Everybody {
 		for _, address := range m.Addresses {
-			add("", "http://"+hostPort(address, c.Port))
+			// Everybody is every address of IPv4.
+			if a, err := netip.ParseAddr(address); err == nil && a.Is4() {
+				add("", "http://"+hostPort(address, c.Port))
+			}
 		}
 	}
 	return entries

@@ -35,7 +35,7 @@ func TestDetectSSH(t *testing.T) {
 func TestJudge(t *testing.T) {
 	const loop = "http://127.0.0.1:18789/"
 	ssh := Machine{SSH: SSH{true, "192.0.2.7", 22}, User: "me", Hostname: "box", Addresses: []string{"192.0.2.7"}}
-	narrow, wide := Listener{Loopback, 18789, true}, Listener{Everybody, 18789, true}
+	narrow, wide := Listener{Bind: Loopback, Port: 18789, Bound: true}, Listener{Bind: Everybody, Port: 18789, Bound: true}
 	tests := []struct {
 		name string
 		m    Machine
@@ -64,7 +64,7 @@ func TestJudge(t *testing.T) {
 		}},
 		{"WSL", Machine{WSL: true, Addresses: []string{"172.20.1.2", "fd00::2"}}, Access{}, wide, Situation{
 			Kinds: []string{"wsl", "wide"}, URL: "http://172.20.1.2:18789/",
-			Entries:  []Entry{{"Dashboard", "http://172.20.1.2:18789/"}, {"Alt 1", loop}, {"Alt 2", "http://[fd00::2]:18789/"}},
+			Entries:  []Entry{{"Dashboard", "http://172.20.1.2:18789/"}, {"Alt 1", loop}},
 			Guidance: []string{"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."},
 		}},
 		{"WSL with a public URL", Machine{WSL: true, Addresses: []string{"172.20.1.2"}}, Access{PublicURL: "http://agent.example:18789"}, wide, Situation{
@@ -74,7 +74,7 @@ func TestJudge(t *testing.T) {
 		}},
 		{"bound wide", Machine{Addresses: []string{"192.0.2.7", "2001:db8::7"}}, Access{}, wide, Situation{
 			Kinds: []string{"wide"}, URL: loop,
-			Entries: []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}, {"Alt 2", "http://[2001:db8::7]:18789/"}},
+			Entries: []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}},
 		}},
 		{"behind a proxy on this machine", Machine{}, Access{PublicURL: "https://agent.example"}, narrow, Situation{
 			Kinds: []string{"proxy"}, URL: "https://agent.example/", Entries: []Entry{{"Dashboard", "https://agent.example/"}, {"Alt 1", loop}},
@@ -89,8 +89,12 @@ func TestJudge(t *testing.T) {
 		}},
 		{"in a container", Machine{Container: "docker"}, Access{}, narrow, Situation{
 			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
-			Guidance: []string{"This is a container (docker): nothing outside reaches its loopback. Bind the dashboard to every address and publish its port."},
+			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
 			Commands: []string{"creel dashboard claw --bind 0.0.0.0"},
+		}},
+		{"in a container, without a token", Machine{Container: "docker"}, Access{}, Listener{Bind: Loopback, Port: 18789, Bound: true, Open: true}, Situation{
+			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
 		}},
 		{"in a container, bound wide", Machine{Container: "podman"}, Access{}, wide, Situation{
 			Kinds: []string{"container", "wide"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
@@ -101,7 +105,7 @@ func TestJudge(t *testing.T) {
 			Kinds: []string{"container", "wide", "proxy"}, URL: "http://box.example:18789/",
 			Entries: []Entry{{"Dashboard", "http://box.example:18789/"}, {"Alt 1", loop}},
 		}},
-		{"not bound", Machine{}, Access{}, Listener{Loopback, 18789, false}, Situation{
+		{"not bound", Machine{}, Access{}, Listener{Bind: Loopback, Port: 18789}, Situation{
 			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
 			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
 			Commands: []string{"openshell forward start --background 18789 claw"},
@@ -121,7 +125,7 @@ func TestJudge(t *testing.T) {
 			}
 		})
 	}
-	if _, err := Judge(Machine{}, Access{}, Listener{"10.0.0.1", 1, true}, "claw"); err == nil {
+	if _, err := Judge(Machine{}, Access{}, Listener{Bind: "10.0.0.1", Port: 1}, "claw"); err == nil {
 		t.Error("a listener that cannot be was judged")
 	}
 }

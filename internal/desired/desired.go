@@ -122,7 +122,9 @@ type Sandbox struct {
 	Policy     *policy.Document `yaml:"policy,omitempty"`
 	PolicyFile string           `yaml:"policyFile,omitempty"`
 	Dashboard  Dashboard        `yaml:"dashboard,omitempty"`
-	Wanted     sandbox.Wanted   `yaml:"wanted,omitempty"`
+	// Forwards are the ports inside that are reached beside the dashboard.
+	Forwards []Forward      `yaml:"forwards,omitempty"`
+	Wanted   sandbox.Wanted `yaml:"wanted,omitempty"`
 }
 
 // Dashboard is where a sandbox's dashboard should be.
@@ -140,7 +142,19 @@ type Dashboard struct {
 	TrustedProxies []string `yaml:"trustedProxies,omitempty"`
 	TargetPort     int      `yaml:"targetPort,omitempty"` // the agent's own, for agent command
 	HealthPath     string   `yaml:"healthPath,omitempty"` // for agent command
+	// Stopped: its listener was stopped on purpose, with "creel forward stop".
+	Stopped bool `yaml:"stopped,omitempty"`
 }
+
+// Forward is a port of this machine that leads to one inside a sandbox.
+type Forward struct {
+	Port       int    `yaml:"port,omitempty"`       // of the listener; left out it is any free one
+	Bind       string `yaml:"bind,omitempty"`       // as a dashboard's
+	TargetPort int    `yaml:"targetPort,omitempty"` // inside; left out it is the same as port
+}
+
+// Target is the port inside the sandbox.
+func (f Forward) Target() int { return cmp.Or(f.TargetPort, f.Port) }
 
 // New is the document of a gateway of which nothing is wanted yet.
 func New(name string) Document {
@@ -244,7 +258,11 @@ func (s Sandbox) Spec(wsl bool) (sandbox.Spec, error) {
 			return sandbox.Spec{}, err
 		}
 		spec.Dashboard = sandbox.Dashboard{TargetPort: target, Bind: chain.BindAddress, Port: cmp.Or(s.Dashboard.Port, access.ListenPort()),
-			PortExplicit: s.Dashboard.Port != 0, HealthPath: health, WebSocket: m.WebSocketPath, Access: access, Preface: m.Preface}
+			PortExplicit: s.Dashboard.Port != 0, HealthPath: health, WebSocket: m.WebSocketPath, Stopped: s.Dashboard.Stopped,
+			Access: access, Preface: m.Preface}
+	}
+	for _, f := range s.Forwards {
+		spec.Forwards = append(spec.Forwards, sandbox.Forward{Bind: cmp.Or(f.Bind, dashboard.Loopback), Port: f.Port, TargetPort: f.Target()})
 	}
 	return spec, nil
 }

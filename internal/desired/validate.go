@@ -65,17 +65,28 @@ func (d Document) Validate() error {
 			return fmt.Errorf("sandbox %q appears twice", s.Name)
 		}
 		seen[s.Name] = true
-		p := s.Dashboard.Port
-		switch other := ports[p]; {
-		case p == 0:
-		case other != "":
-			return fmt.Errorf("sandboxes %q and %q both want dashboard port %d", other, s.Name, p)
-		case p == d.Gateway.Port:
-			return fmt.Errorf("sandbox %q: dashboard.port %d is the gateway's port", s.Name, p)
+		wanted := []listener{{"dashboard.port", s.Dashboard.Port}}
+		for _, f := range s.Forwards {
+			wanted = append(wanted, listener{"forward port", f.Port})
 		}
-		ports[p] = s.Name
+		for _, w := range wanted {
+			switch other := ports[w.port]; {
+			case w.port == 0:
+			case other != "":
+				return fmt.Errorf("sandboxes %q and %q both want port %d of this machine", other, s.Name, w.port)
+			case w.port == d.Gateway.Port:
+				return fmt.Errorf("sandbox %q: %s %d is the gateway's port", s.Name, w.what, w.port)
+			}
+			ports[w.port] = s.Name
+		}
 	}
 	return nil
+}
+
+// listener is a port of this machine that something wants.
+type listener struct {
+	what string
+	port int
 }
 
 func (g Gateway) validate(runtime string) error {
@@ -142,6 +153,8 @@ func (s Sandbox) validateOutside() error {
 		return fmt.Errorf("agent %q is part of Creel and runs on runtime embedded only; use agent command, or want no sandbox (--gateway-only)", s.Agent)
 	case !s.Dashboard.empty():
 		return errors.New("dashboards are kept by runtime embedded only")
+	case len(s.Forwards) > 0:
+		return errors.New("forwards are kept by runtime embedded only; use openshell forward start")
 	case s.Policy != nil || s.PolicyFile != "":
 		return errors.New("a policy is applied by runtime embedded only; set it with openshell policy set")
 	case s.Confinement != "" && s.Confinement != sandbox.TierAuto:
@@ -233,6 +246,9 @@ func (s Sandbox) Validate() error {
 	if err := s.Dashboard.validate(); err != nil {
 		return err
 	}
+	if err := s.validateForwards(); err != nil {
+		return fmt.Errorf("forwards: %w", err)
+	}
 	if s.Policy != nil {
 		return s.Policy.Validate()
 	}
@@ -241,7 +257,20 @@ func (s Sandbox) Validate() error {
 
 // empty reports that nothing is wanted of the dashboard.
 func (b Dashboard) empty() bool {
-	return b.Port == 0 && b.Bind == "" && b.TargetPort == 0 && b.HealthPath == "" && b.access().Equal(dashboard.Access{})
+	return b.Port == 0 && b.Bind == "" && b.TargetPort == 0 && b.HealthPath == "" && !b.Stopped && b.access().Equal(dashboard.Access{})
+}
+
+func (s Sandbox) validateForwards() error {
+	for _, f := range s.Forwards {
+		if f.Target() == 0 {
+			return errors.New("one has neither port nor targetPort")
+		}
+	}
+	spec, err := s.Spec(false) // what they can be is the same everywhere
+	if err != nil {
+		return err
+	}
+	return sandbox.CheckForwards(spec.Dashboard, spec.Forwards)
 }
 
 func (b Dashboard) validate() error {

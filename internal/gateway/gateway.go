@@ -5,6 +5,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net"
 	"strconv"
@@ -180,6 +181,7 @@ type Inspection struct {
 	State          sandbox.State
 	Health         AgentHealth
 	Dashboard      Forward
+	Forwards       []Forward // beside the dashboard, as declared
 	PolicyDeclared string
 	Model          string
 	CreatedAt      time.Time
@@ -204,12 +206,32 @@ type AgentHealth struct {
 type Forward struct {
 	Sandbox    string
 	Bind       string
-	Port       int
-	WantedPort int
+	Port       int // where it listens, or did last
+	WantedPort int // 0 is any
 	TargetPort int
 	Bound      bool
-	Error      string
+	Stopped    bool   // on purpose
+	Error      string // why it is not bound, or not as wanted
+	Reason     string // advisory that explains Error; empty without one
+	// TakenPort is the port that it would rather have, TakenBy who had it, e.g.
+	// "nginx (pid 123)"; 0 and empty when it has what was tried first.
+	TakenPort   int
+	TakenBy     string
+	Connections int    // carried now
+	Refused     uint64 // so far, because there were too many
 }
+
+// Instead says in one sentence why the port is another than the first that was
+// tried; empty when it is not.
+func (f Forward) Instead() string {
+	if f.TakenPort == 0 || !f.Bound || f.Port == f.TakenPort {
+		return ""
+	}
+	return fmt.Sprintf("Port %d is taken by %s. Using port %d instead.", f.TakenPort, f.TakenBy, f.Port)
+}
+
+// Exposed reports that other machines can reach it.
+func (f Forward) Exposed() bool { return f.Bound && f.Bind != "" && f.Bind != dashboard.Loopback }
 
 // Dashboard is how to open a sandbox's dashboard.
 type Dashboard struct {
@@ -282,11 +304,17 @@ type Client interface {
 // Updater is a Client whose gateway can change a sandbox in place.
 type Updater interface {
 	// UpdateSandbox replaces what the sandbox should be; its id and workspace stay.
-	// The dashboard's listener follows at once (and is bound anew when nothing else
-	// changed); everything else at the sandbox's next start.
+	// Its listeners follow at once, as by UpdateForwards; everything else follows at
+	// the sandbox's next start.
 	UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error
 	// RotateDashboardToken gives the sandbox's dashboard a new token and ends every
 	// connection through its forward. With restart the agent takes the old one until
 	// it is started again.
 	RotateDashboardToken(ctx context.Context, name string) (restart bool, err error)
+	// UpdateForwards replaces where the dashboard of spec and its forwards listen and
+	// how the dashboard is reached, and nothing else of the sandbox. Listeners that are as wanted stay with their
+	// connections. What could not be bound is in the inspection: it is wanted all the
+	// same and tried again, and a listener that was to move stays where it is
+	// meanwhile.
+	UpdateForwards(ctx context.Context, name string, spec sandbox.Spec) (Inspection, error)
 }

@@ -127,6 +127,17 @@ func (u PortUser) String() string {
 	return strconv.Quote(u.Command) + " (pid " + strconv.Itoa(u.PID) + ", user " + u.User + ")"
 }
 
+// Short is e.g. `nginx (pid 123)`.
+func (u PortUser) Short() string {
+	switch {
+	case u.PID == 0:
+		return "a process of user " + u.User
+	case u.Command == "":
+		return "pid " + strconv.Itoa(u.PID)
+	}
+	return u.Command + " (pid " + strconv.Itoa(u.PID) + ")"
+}
+
 // Process is what /proc says of one process.
 type Process struct {
 	PID   int

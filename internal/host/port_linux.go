@@ -102,27 +102,34 @@ func userName(uid string) string {
 
 func socketOwner(inode string) (int, bool) {
 	want := "socket:[" + inode + "]"
+	if holds(os.Getpid(), want) { // often it is our own, and there are many others
+		return os.Getpid(), true
+	}
 	procs, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, false
 	}
 	for _, p := range procs {
-		pid, err := strconv.Atoi(p.Name())
-		if err != nil {
-			continue
-		}
-		dir := filepath.Join("/proc", p.Name(), "fd")
-		fds, err := os.ReadDir(dir)
-		if err != nil {
-			continue
-		}
-		for _, fd := range fds {
-			if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == want {
-				return pid, true
-			}
+		if pid, err := strconv.Atoi(p.Name()); err == nil && holds(pid, want) {
+			return pid, true
 		}
 	}
 	return 0, false
+}
+
+// holds reports that a process has a file of this name open.
+func holds(pid int, name string) bool {
+	dir := filepath.Join("/proc", strconv.Itoa(pid), "fd")
+	fds, err := os.ReadDir(dir)
+	if err != nil {
+		return false
+	}
+	for _, fd := range fds {
+		if to, err := os.Readlink(filepath.Join(dir, fd.Name())); err == nil && to == name {
+			return true
+		}
+	}
+	return false
 }
 
 // command is the program's base name; arguments may hold secrets and stay where

@@ -35,6 +35,20 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	if d.want.Wanted == sandbox.NotRunning {
 		return ok("stopped, as asked")
 	}
+	in, err := d.session.Sandbox(ctx, d.want.Name)
+	switch nothing := d.want.Spec.Dashboard.TargetPort == 0 && len(d.want.Spec.Forwards) == 0; {
+	case nothing && (err != nil || in.Partial):
+		return ok("none is wanted")
+	case absent(err):
+		return failed("sandbox-absent", "its sandbox does not exist")
+	case err != nil:
+		return unknown("gateway-unknown", err)
+	}
+	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(d.page(ctx))
+}
+
+// page looks at the dashboard itself.
+func (d *dashboardLayer) page(ctx context.Context) health.Result {
 	if d.want.Spec.Dashboard.TargetPort == 0 {
 		return ok("none is wanted")
 	}
@@ -43,37 +57,44 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 		return unknown("gateway-unknown", err)
 	}
 	board, err := c.Dashboard(ctx, d.want.Name, true)
+	f := board.Forward
 	switch {
 	case absent(err):
 		return failed("sandbox-absent", "its sandbox does not exist")
 	case err != nil:
 		return unknown("gateway-unknown", err)
+	case d.want.Spec.Dashboard.Stopped && f.Bound:
+		return failed("dashboard-differs", "its listener is on port %d, it should be stopped", f.Port)
+	case d.want.Spec.Dashboard.Stopped:
+		return ok("its listener is stopped, as asked")
+	case f.Stopped:
+		return failed("dashboard-differs", "its listener was stopped, it is wanted")
 	}
-	if d := d.differs(board); d != "" {
-		return failed("dashboard-differs", "%s", d)
+	if differs := d.differs(board); differs != "" {
+		return failed(orElse(f.Reason, "dashboard-differs"), "%s", differs)
 	}
-	if !board.Forward.Bound {
-		return failed("dashboard-not-bound", "%s", orElse(board.Forward.Error, "its listener is not bound"))
+	if !f.Bound {
+		return failed(orElse(f.Reason, "dashboard-not-bound"), "%s", orElse(f.Error, "its listener is not bound"))
 	}
 	r := d.probe(ctx, board)
 	// What the agent itself leaves open is for whoever opens it to read; here it
 	// matters where others reach it.
-	r.Caveats = nil
+	r.Caveats = full(f)
 	if r.Verdict == health.OK {
-		r.Message = fmt.Sprintf("opens at http://%s:%d/", board.Forward.Bind, board.Forward.Port)
+		r.Message = fmt.Sprintf("opens at http://%s:%d/", dashboard.Loopback, f.Port)
 		if u := board.Access.PublicURL; u != "" {
 			r.Message += ", for others at " + u
 		}
-		if w := board.Forward.WantedPort; w != 0 && w != board.Forward.Port {
-			r.Message += fmt.Sprintf(" (port %d was taken)", w)
+		if instead := f.Instead(); instead != "" {
+			r.Message += "; " + instead
 		}
-		if b := board.Forward.Bind; b != "" && b != dashboard.Loopback {
+		if f.Exposed() {
 			protects := "the token protects it"
 			if board.WebSocket == "" {
 				protects = "no token of Creel's protects it, only what its agent does itself"
 			}
-			r.Caveats = []health.Caveat{{Advisory: "dashboard-exposed",
-				Message: fmt.Sprintf("it listens on %s, not on this machine alone; %s", b, protects)}}
+			r.Caveats = append(r.Caveats, health.Caveat{Advisory: "dashboard-exposed",
+				Message: fmt.Sprintf("it listens on %s, not on this machine alone; %s", f.Bind, protects)})
 		}
 		return r
 	}
@@ -87,31 +108,36 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 // otherwise; "" when it is not.
 func (d *dashboardLayer) differs(board gateway.Dashboard) string {
 	want, have := d.want.Spec.Dashboard, board.Forward
-	port := have.WantedPort
-	if port == 0 {
-		port = have.Port
-	}
+	says := ""
 	switch {
-	case want.PortExplicit && port != 0 && port != want.Port:
-		return fmt.Sprintf("the dashboard is on port %d, %d is wanted", port, want.Port)
+	case !have.Bound:
+		return ""
+	case want.PortExplicit && have.Port != want.Port:
+		says = fmt.Sprintf("the dashboard is on port %d, %d is wanted", have.Port, want.Port)
 	case want.Bind != "" && have.Bind != "" && want.Bind != have.Bind:
-		return fmt.Sprintf("the dashboard is bound to %s, %s is wanted", have.Bind, want.Bind)
+		says = fmt.Sprintf("the dashboard is bound to %s, %s is wanted", have.Bind, want.Bind)
 	case want.PublicURL != board.Access.PublicURL:
-		return fmt.Sprintf("the dashboard's public URL is %s, %s is wanted", orElse(board.Access.PublicURL, "(none)"), orElse(want.PublicURL, "(none)"))
+		says = fmt.Sprintf("the dashboard's public URL is %s, %s is wanted", orElse(board.Access.PublicURL, "(none)"), orElse(want.PublicURL, "(none)"))
 	case !want.Access.Equal(board.Access):
-		return fmt.Sprintf("the dashboard believes the proxies %s, %s are wanted", list(board.Access.TrustedProxies), list(want.TrustedProxies))
+		says = fmt.Sprintf("the dashboard believes the proxies %s, %s are wanted", list(board.Access.TrustedProxies), list(want.TrustedProxies))
+	default:
+		return ""
 	}
-	return ""
+	if have.Error != "" {
+		says += ": " + have.Error
+	}
+	return says
 }
 
 func list(words []string) string { return orElse(strings.Join(words, ", "), "(none)") }
 
-// Plan moves or binds the listener. It restarts nothing: a taken port never
+// Plan moves, binds or ends listeners. It restarts nothing: a taken port never
 // costs a sandbox.
 func (d *dashboardLayer) Plan(_ context.Context, found health.Result) []Action {
 	if found.Verdict != health.Failed {
 		return nil
 	}
+	var first Action
 	switch found.Reason {
 	case "dashboard-differs":
 		want := d.want.Spec.Dashboard
@@ -123,19 +149,24 @@ func (d *dashboardLayer) Plan(_ context.Context, found health.Result) []Action {
 		if want.PublicURL != "" {
 			title += ", opened as " + want.PublicURL
 		}
-		return []Action{{ID: "move-dashboard", Title: title + "; its agent goes on"}}
+		first = Action{ID: "move-dashboard", Title: title + "; its agent goes on"}
+		if want.Stopped {
+			first = Action{ID: "stop-dashboard", Title: "end the listener of the dashboard of " + d.want.Name + "; its agent goes on"}
+		}
 	case "dashboard-starting":
-		return []Action{{ID: "await-dashboard", Title: "wait for the dashboard of " + d.want.Name}}
-	case "dashboard-not-bound":
-		return []Action{{ID: "bind-dashboard", Title: "bind the dashboard of " + d.want.Name + " again; its agent goes on"}}
+		first = Action{ID: "await-dashboard", Title: "wait for the dashboard of " + d.want.Name}
+	case "dashboard-not-bound", "dashboard-port-taken":
+		first = Action{ID: "bind-dashboard", Title: "bind the dashboard of " + d.want.Name + " again; its agent goes on"}
+	default:
+		return d.toForward(found)
 	}
-	return nil
+	return append(d.toForward(found), first)
 }
 
 func (d *dashboardLayer) Mend(ctx context.Context, do Action, report Progress) error {
 	switch do.ID {
-	case "move-dashboard", "bind-dashboard":
-		return update(ctx, d.session, d.want)
+	case "move-dashboard", "bind-dashboard", "stop-dashboard", "set-forwards":
+		return d.listen(ctx)
 	case "await-dashboard":
 		return awaitOK(ctx, d, "wait for the dashboard of "+d.want.Name, report, func(r health.Result) bool {
 			return r.Verdict == health.Failed && r.Reason != "dashboard-starting"

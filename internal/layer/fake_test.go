@@ -43,6 +43,7 @@ type fake struct {
 	calls     []string
 	closed    int
 	noUpdates bool
+	taken     map[int]bool // ports that nobody can have
 }
 
 func newFake() *fake {
@@ -188,14 +189,49 @@ func (c client) UpdateSandbox(_ context.Context, name string, spec sandbox.Spec)
 	}
 	c.specs[name] = spec
 	b.Labels, b.Agent, b.PolicyDeclared = spec.Labels, spec.Agent, spec.PolicyHash
-	f := c.forwards[name]
-	f.Bound, f.Error = true, ""
-	if spec.Dashboard.PortExplicit {
-		f.Port, f.WantedPort = spec.Dashboard.Port, spec.Dashboard.Port
-	}
-	f.Bind = spec.Dashboard.Bind
-	c.forwards[name] = f
+	c.listen(name, spec)
 	return nil
+}
+
+func (c client) UpdateForwards(_ context.Context, name string, spec sandbox.Spec) (gateway.Inspection, error) {
+	if err := c.note("update-forwards", name); err != nil {
+		return gateway.Inspection{}, err
+	}
+	b, err := c.box(name)
+	if err != nil {
+		return gateway.Inspection{}, err
+	}
+	s := c.specs[name]
+	s.Dashboard.Access = spec.Dashboard.Access
+	c.specs[name] = s
+	c.listen(name, spec)
+	in := *b
+	in.Dashboard = c.forwards[name]
+	return in, nil
+}
+
+// listen binds what spec wants, but for ports that are taken.
+func (c client) listen(name string, spec sandbox.Spec) {
+	f := c.forwards[name]
+	if d := spec.Dashboard; d.TargetPort != 0 {
+		f.Stopped, f.Bound, f.Bind = d.Stopped, !d.Stopped, d.Bind
+		if f.Error, f.Reason = "", ""; d.PortExplicit {
+			f.Port, f.WantedPort = d.Port, d.Port
+		}
+		c.forwards[name] = f
+	}
+	b := c.boxes[name]
+	b.Forwards = nil
+	for _, w := range spec.Forwards {
+		have := gateway.Forward{Sandbox: name, Bind: w.Bind, Port: w.Port, WantedPort: w.Port, TargetPort: w.TargetPort, Bound: true}
+		if w.Port == 0 {
+			have.Port = 40000 + w.TargetPort
+		}
+		if c.taken[w.Port] {
+			have.Bound, have.Reason, have.Error = false, "forward-port-taken", fmt.Sprintf("port %d is taken by x (pid 1)", w.Port)
+		}
+		b.Forwards = append(b.Forwards, have)
+	}
 }
 
 func (c client) RotateDashboardToken(context.Context, string) (bool, error) {

@@ -123,15 +123,16 @@ const SpecLabel = "creel.dev/spec"
 
 // NewWantedSandbox labels spec with its digest.
 func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (WantedSandbox, error) {
-	// Where the dashboard's listener is and how it is reached belongs to the
-	// dashboard's layer: it changes without the sandbox noticing, unless the agent
-	// has to be started again to be told.
+	// Where listeners are and how the dashboard is reached belongs to the dashboard's
+	// layer: it changes without the sandbox noticing, unless the agent has to be
+	// started again to be told.
 	digested := spec
 	board := &digested.Dashboard
-	board.Port, board.PortExplicit, board.Bind, board.Access = 0, false, "", dashboard.Access{}
+	board.Port, board.PortExplicit, board.Bind, board.Stopped, board.Access = 0, false, "", false, dashboard.Access{}
 	if board.ToldAtStart() {
 		board.PublicURL = spec.Dashboard.PublicURL
 	}
+	digested.Forwards = nil
 	content, err := json.Marshal(digested)
 	if err != nil {
 		return WantedSandbox{}, fmt.Errorf("digest of sandbox %s: %w", name, err)

@@ -227,6 +227,7 @@ func TestDigest(t *testing.T) {
 	if same == "" || same != label(func(s *sandbox.Spec) {
 		s.Dashboard.Port, s.Dashboard.PortExplicit, s.Dashboard.Bind = 2, true, "0.0.0.0"
 		s.Dashboard.Access = dashboard.Access{PublicURL: "https://agent.example", TrustedProxies: []string{"10.0.0.0/8"}}
+		s.Dashboard.Stopped, s.Forwards = true, []sandbox.Forward{{TargetPort: 3}}
 	}) {
 		t.Error("the digest depends on where the listener is or how it is reached")
 	}
@@ -365,6 +366,8 @@ func TestDashboardLayer(t *testing.T) {
 			f.specs["claw"] = spec
 		}
 	}
+	off := board
+	off.Stopped = true
 	for _, c := range []struct {
 		name    string
 		board   sandbox.Dashboard
@@ -393,6 +396,16 @@ func TestDashboardLayer(t *testing.T) {
 		{"other proxies wanted", public, sandbox.Running, redeclare(dashboard.Access{PublicURL: public.PublicURL}), health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
 		{"page broken", board, sandbox.Running, func(*fake, *gateway.Forward) {}, health.Failed, health.Failed, "dashboard-page", "", ""},
 		{"agent on its way up", board, sandbox.Running, func(f *fake, _ *gateway.Forward) { f.boxes["claw"].State.Main.Since = time.Now() }, health.Failed, health.Failed, "dashboard-starting", "", "await-dashboard"},
+		{"port taken", on, sandbox.Running, func(_ *fake, fw *gateway.Forward) {
+			fw.Bound, fw.Reason, fw.Error = false, "dashboard-port-taken", "port 5000 is taken by x (pid 1)"
+		}, health.OK, health.Failed, "dashboard-port-taken", "", "bind-dashboard"},
+		{"could not move", on, sandbox.Running, func(_ *fake, fw *gateway.Forward) {
+			fw.WantedPort, fw.Reason, fw.Error = 5000, "dashboard-port-taken", "port 5000 is taken by x (pid 1)"
+		}, health.OK, health.Failed, "dashboard-port-taken", "", "bind-dashboard"},
+		{"stopped on purpose", off, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Bound, fw.Stopped = false, true }, health.Failed, health.OK, "", "", ""},
+		{"should be stopped", off, sandbox.Running, func(*fake, *gateway.Forward) {}, health.OK, health.Failed, "dashboard-differs", "", "stop-dashboard"},
+		{"should not be stopped", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Bound, fw.Stopped = false, true }, health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
+		{"full", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Refused = 3 }, health.OK, health.OK, "", "forward-full", ""},
 		{"cannot be proved", board, sandbox.Running, func(f *fake, _ *gateway.Forward) { f.boxes["claw"].State.Main.Since = time.Now() }, health.Unknown, health.Unknown, "dashboard-page", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/layer"
 )
@@ -92,6 +93,8 @@ func Changes(recorded *desired.Document, now desired.Document) []Change {
 		note(subject+" dashboard bind", old.Dashboard.Bind, s.Dashboard.Bind, layer.Dashboard)
 		note(subject+" public URL", old.Dashboard.PublicURL, s.Dashboard.PublicURL, layer.Dashboard)
 		note(subject+" trusted proxies", strings.Join(old.Dashboard.TrustedProxies, ", "), strings.Join(s.Dashboard.TrustedProxies, ", "), layer.Dashboard)
+		note(subject+" dashboard", listening(old), listening(s), layer.Dashboard)
+		note(subject+" forwards", forwards(old), forwards(s), layer.Dashboard)
 	}
 	for _, s := range before.Sandboxes {
 		if _, there := now.Sandbox(s.Name); !there {
@@ -104,6 +107,28 @@ func Changes(recorded *desired.Document, now desired.Document) []Change {
 // names lists the variables of an environment; their values are nobody's business.
 func names(environment map[string]string) string {
 	return strings.Join(slices.Sorted(maps.Keys(environment)), ", ")
+}
+
+func listening(s desired.Sandbox) string {
+	if s.Dashboard.Stopped {
+		return "stopped"
+	}
+	return "listening"
+}
+
+// forwards lists them in words, e.g. "8080 to 3000, 0.0.0.0:any port to 4000".
+func forwards(s desired.Sandbox) string {
+	all := make([]string, len(s.Forwards))
+	for i, f := range s.Forwards {
+		all[i] = fmt.Sprintf("%d to %d", f.Port, f.Target())
+		if f.Port == 0 {
+			all[i] = fmt.Sprintf("any port to %d", f.Target())
+		}
+		if f.Bind != "" && f.Bind != dashboard.Loopback {
+			all[i] = f.Bind + ":" + all[i]
+		}
+	}
+	return strings.Join(all, ", ")
 }
 
 func policyOf(s desired.Sandbox) string {

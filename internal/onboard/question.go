@@ -58,7 +58,7 @@ func Questions() []Question {
 		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
 		{PolicyFile, []string{"CREEL_POLICY"}, "policy document for the sandbox"},
 		{DashboardPort, []string{"CREEL_DASHBOARD_PORT", "NEMOCLAW_DASHBOARD_PORT"}, "port of the dashboard on this machine"},
-		{DashboardBind, []string{"CREEL_DASHBOARD_BIND", "NEMOCLAW_DASHBOARD_BIND"}, "address the dashboard is bound to: 127.0.0.1, or 0.0.0.0 for every one; empty goes by the rest"},
+		{DashboardBind, []string{"CREEL_DASHBOARD_BIND", "NEMOCLAW_DASHBOARD_BIND"}, "address the dashboard is bound to: 127.0.0.1, or 0.0.0.0 for every one; empty goes by the rest; a variable can only be 0.0.0.0"},
 		{PublicURL, []string{"CREEL_PUBLIC_URL", "CHAT_UI_URL"}, "URL under which people open the dashboard, as behind a reverse proxy; empty takes it back"},
 		{TrustedProxies, []string{"CREEL_TRUSTED_PROXIES"}, "networks of proxies whose X-Forwarded headers are believed, separated by commas; empty takes them back"},
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},

@@ -238,7 +238,7 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 	if box.Dashboard.Port, err = s.port(DashboardPort, box.Dashboard.Port); err != nil {
 		return desired.Sandbox{}, err
 	}
-	if err := s.access(&box.Dashboard); err != nil {
+	if err := s.access(&box.Dashboard, doc.Runtime); err != nil {
 		return desired.Sandbox{}, err
 	}
 	if box.Dashboard.TargetPort, err = s.port(AgentPort, box.Dashboard.TargetPort); err != nil {
@@ -267,30 +267,9 @@ func (s settling) sandbox(doc desired.Document) (desired.Sandbox, error) {
 		}
 		box.Policy = &p
 	}
-	// Naming a sandbox in onboard asks for it to run.
-	box.Wanted = sandbox.Running
+	// Naming a sandbox in onboard asks for it to run, and for its dashboard to open.
+	box.Wanted, box.Dashboard.Stopped = sandbox.Running, false
 	return box, nil
-}
-
-// access settles how the dashboard is reached. An empty flag takes back what is
-// recorded.
-func (s settling) access(board *desired.Dashboard) error {
-	for _, question := range []struct {
-		key Key
-		set func(string) error
-	}{{DashboardBind, board.SetBind}, {PublicURL, board.SetPublicURL}, {TrustedProxies, board.SetTrustedProxies}} {
-		value, from := s.given(question.key)
-		if _, flag := s.Flags[question.key]; value == "" && !flag {
-			continue
-		}
-		if err := question.set(value); err != nil {
-			if p, ok := advisory.Of(err); ok {
-				return advisory.New(p.ID, from, err)
-			}
-			return invalid(from, err)
-		}
-	}
-	return nil
 }
 
 // confinement settles the tier and the consent. The consent alone is no wish: the

@@ -73,6 +73,8 @@ type Dashboard struct {
 	PortExplicit bool   `json:"port_explicit"`
 	HealthPath   string `json:"health_path"`    // e.g. "/health"; empty without one
 	WebSocket    string `json:"websocket_path"` // e.g. "/ws"; empty without one
+	// Stopped is set when the listener should not be there.
+	Stopped bool `json:"stopped,omitempty"`
 	// Access is what was declared about how it is reached.
 	dashboard.Access
 	// Preface: the agent reads who connected, and Access, in front of each connection
@@ -109,6 +111,8 @@ type Spec struct {
 	// stronger one works.
 	RiskAccepted bool      `json:"risk_accepted,omitempty"`
 	Dashboard    Dashboard `json:"dashboard"`
+	// Forwards are the ports inside that are reached beside the dashboard.
+	Forwards []Forward `json:"forwards,omitempty"`
 	// Policy is the policy document as canonical JSON (package policy).
 	Policy []byte `json:"policy"`
 	// PolicyHash is the SHA-256 of Policy in hex.

@@ -57,7 +57,7 @@ func authTable() map[string]mode {
 	add("openshell.inference.v1.Inference", sandboxOnly, "GetInferenceBundle")
 	add("openshell.inference.v1.Inference", userOnly, "SetInferenceRoute", "GetInferenceRoute", "DeleteInferenceRoute")
 	add("creel.v1.Creel", userOnly, "GetIdentity", "InspectSandboxes", "GetDashboard", "CheckInference",
-		"UpdateSandbox", "RotateDashboardToken")
+		"UpdateSandbox", "UpdateForwards", "RotateDashboardToken")
 	add("creel.v1.Supervisor", sandboxOnly, "ReportState")
 	return table
 }

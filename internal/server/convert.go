@@ -2,6 +2,7 @@ package server
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -34,6 +35,7 @@ type extras struct {
 	Confinement  sandbox.Tier          `json:"confinement,omitempty"`
 	RiskAccepted bool                  `json:"risk_accepted,omitempty"`
 	Dashboard    *dashboardExtras      `json:"dashboard,omitempty"`
+	Forwards     []sandbox.Forward     `json:"forwards,omitempty"`
 	Policy       string                `json:"policy,omitempty"` // canonical JSON
 }
 
@@ -44,6 +46,7 @@ type dashboardExtras struct {
 	PortExplicit  bool   `json:"port_explicit,omitempty"`
 	HealthPath    string `json:"health_path,omitempty"`
 	WebSocketPath string `json:"websocket_path,omitempty"`
+	Stopped       bool   `json:"stopped,omitempty"`
 	dashboard.Access
 	Preface bool `json:"preface,omitempty"`
 }
@@ -72,8 +75,9 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 	maps.Copy(s.Environment, p.GetEnvironment())
 	if d := x.Dashboard; d != nil {
 		s.Dashboard = sandbox.Dashboard{TargetPort: d.TargetPort, Bind: d.Bind, Port: d.Port, PortExplicit: d.PortExplicit,
-			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Access: d.Access, Preface: d.Preface}
+			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Stopped: d.Stopped, Access: d.Access, Preface: d.Preface}
 	}
+	s.Forwards = x.Forwards
 	document, err := policyFrom(x.Policy, p.GetPolicy())
 	if err != nil {
 		return sandbox.Spec{}, fmt.Errorf("policy: %w", err)
@@ -107,8 +111,11 @@ func settle(s sandbox.Spec) (sandbox.Spec, error) {
 	if s.Confinement == "" {
 		s.Confinement = sandbox.TierAuto
 	}
-	if s.Dashboard.TargetPort > 0 && s.Dashboard.Bind == "" {
-		s.Dashboard.Bind = "127.0.0.1"
+	if s.Dashboard.TargetPort > 0 {
+		s.Dashboard.Bind = cmp.Or(s.Dashboard.Bind, dashboard.Loopback)
+	}
+	for i := range s.Forwards {
+		s.Forwards[i].Bind = cmp.Or(s.Forwards[i].Bind, dashboard.Loopback)
 	}
 	document, err := policyFrom(string(s.Policy), nil)
 	if err != nil {
@@ -205,12 +212,14 @@ func checkSpec(s sandbox.Spec) error {
 		return fmt.Errorf("policy has %d bytes, at most %d are allowed", len(s.Policy), maxPolicy)
 	case d.TargetPort < 0 || d.TargetPort > 65535 || d.Port < 0 || d.Port > 65535:
 		return errors.New("a dashboard port is not between 1 and 65535")
-	case d.Bind != "" && d.Bind != dashboard.Loopback && d.Bind != dashboard.Everybody:
-		return fmt.Errorf("dashboard bind %q is neither 127.0.0.1 nor 0.0.0.0", d.Bind)
+	case dashboard.CheckBind(d.Bind) != nil:
+		return fmt.Errorf("dashboard: %w", dashboard.CheckBind(d.Bind))
 	case d.PublicURL != "" && !recordable(d.PublicURL):
 		return fmt.Errorf("dashboard public_url %q cannot be recorded", dashboard.DisplayURL(d.PublicURL))
 	case !networks(d.TrustedProxies):
 		return errors.New("dashboard trusted_proxies are not networks in CIDR form, each once")
+	case sandbox.CheckForwards(d, s.Forwards) != nil:
+		return sandbox.CheckForwards(d, s.Forwards)
 	case !slices.Contains([]sandbox.RestartPolicy{sandbox.RestartAlways, sandbox.RestartOnFailure, sandbox.RestartNever}, s.Restart):
 		return fmt.Errorf("restart %q is none of always, on-failure, never", s.Restart)
 	case !slices.Contains([]sandbox.Tier{sandbox.TierAuto, sandbox.TierNamespaces, sandbox.TierLandlock, sandbox.TierUnconfined}, s.Confinement):
@@ -239,11 +248,11 @@ func networks(given []string) bool {
 }
 
 func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.SandboxSpec {
-	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted}
+	x := extras{Agent: s.Agent, Restart: s.Restart, Confinement: s.Confinement, RiskAccepted: s.RiskAccepted, Forwards: s.Forwards}
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
 			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket,
-			Access: s.Dashboard.Access, Preface: s.Dashboard.Preface}
+			Stopped: s.Dashboard.Stopped, Access: s.Dashboard.Access, Preface: s.Dashboard.Preface}
 	}
 	out := &openshellv1.SandboxSpec{LogLevel: s.LogLevel, Environment: s.Environment, Providers: s.Providers, Command: s.Command,
 		Tty: s.TTY, Policy: document, Template: &openshellv1.SandboxTemplate{}}
@@ -263,6 +272,9 @@ func (x extras) fields() map[string]any {
 	if d := x.Dashboard; d != nil {
 		board := map[string]any{"target_port": d.TargetPort, "bind": d.Bind, "port": d.Port, "port_explicit": d.PortExplicit,
 			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}
+		if d.Stopped {
+			board["stopped"] = true
+		}
 		if d.Preface {
 			board["preface"] = true
 		}
@@ -277,6 +289,13 @@ func (x extras) fields() map[string]any {
 			board["trusted_proxies"] = list
 		}
 		m["dashboard"] = board
+	}
+	if len(x.Forwards) > 0 {
+		list := make([]any, len(x.Forwards))
+		for i, f := range x.Forwards {
+			list[i] = map[string]any{"bind": f.Bind, "port": f.Port, "target_port": f.TargetPort}
+		}
+		m["forwards"] = list
 	}
 	return m
 }

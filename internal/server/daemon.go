@@ -142,8 +142,8 @@ func (d *daemon) look(e *entry) {
 	d.work.Go(func() { d.reconcile(d.ctx, e) })
 }
 
-// load takes over what is in the store and on disk, and binds the dashboards that
-// were bound before, those that had a port first.
+// load takes over what is in the store and on disk, and binds the listeners that
+// were bound before: first those whose port is known, so that no other gets it.
 func (d *daemon) load(ctx context.Context) error {
 	if err := d.buryTombstones(ctx); err != nil {
 		return err
@@ -169,9 +169,11 @@ func (d *daemon) load(ctx context.Context) error {
 			adopted[i].phase, adopted[i].message = sandbox.Starting, "the gateway has just started"
 		}
 	}
-	for i, o := range records {
-		if o.Value.DashboardPort > 0 {
-			d.keepForward(ctx, adopted[i])
+	for _, how := range []zeal{reclaim, maintain} {
+		for i, o := range records {
+			if len(wishes(o.Value)) > 0 {
+				d.keepListeners(ctx, adopted[i], how)
+			}
 		}
 	}
 	for i, e := range adopted {
@@ -214,7 +216,7 @@ func (d *daemon) stop() {
 	d.entries = map[string]*entry{}
 	d.mu.Unlock()
 	for _, e := range entries {
-		d.closeForward(e)
+		d.closeListeners(e)
 		e.feed.Close()
 	}
 }

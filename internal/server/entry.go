@@ -2,10 +2,10 @@ package server
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
-	"creel/internal/dashboard/forward"
 	"creel/internal/sandbox"
 	"creel/internal/server/feed"
 )
@@ -20,7 +20,8 @@ type entry struct {
 	// daemon.
 	risen chan struct{}
 
-	binding sync.Mutex // held while the forward is bound or closed
+	binding  sync.Mutex    // held while listeners are bound or closed
+	openings chan struct{} // one place a connection that a listener opens
 
 	mu      sync.Mutex
 	up      bool // risen is closed
@@ -30,10 +31,8 @@ type entry struct {
 	changed time.Time // of phase or message
 	report  *sandbox.State
 	// loose is since when the supervisor has been alive without a session.
-	loose   time.Time
-	forward *forward.Forward
-	// unbound is why there is no forward though one is wanted.
-	unbound string
+	loose     time.Time
+	listeners map[slot]listener
 	// asked: a wish came since the last look, so that what failed before it does not
 	// count. wishes counts them, from 1: what was decided before the newest is no
 	// longer said.
@@ -44,7 +43,8 @@ type entry struct {
 }
 
 func newEntry(id, name string) *entry {
-	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now(), wishes: 1}
+	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now(), wishes: 1,
+		openings: make(chan struct{}, concurrentOpenings), listeners: map[slot]listener{}}
 }
 
 // nudge has the sandbox looked at soon.
@@ -98,23 +98,44 @@ func (e *entry) acting(ctx context.Context) (context.Context, context.CancelFunc
 
 // view is a consistent copy of what may change.
 type view struct {
-	Phase       sandbox.Phase
-	Message     string
-	Reason      string
-	Changed     time.Time
-	Report      *sandbox.State
-	ForwardPort int // 0: not bound
-	Unbound     string
+	Phase     sandbox.Phase
+	Message   string
+	Reason    string
+	Changed   time.Time
+	Report    *sandbox.State
+	Listeners map[slot]listener
 }
 
 func (e *entry) view() view {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	v := view{Phase: e.phase, Message: e.message, Reason: e.reason, Changed: e.changed, Report: e.report, Unbound: e.unbound}
-	if e.forward != nil {
-		v.ForwardPort = e.forward.Port()
-	}
-	return v
+	return view{Phase: e.phase, Message: e.message, Reason: e.reason, Changed: e.changed, Report: e.report, Listeners: maps.Clone(e.listeners)}
+}
+
+// bound is a copy of what is known of its listeners.
+func (e *entry) bound() map[slot]listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return maps.Clone(e.listeners)
+}
+
+// listener is what is known of one.
+func (e *entry) listener(s slot) listener {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.listeners[s]
+}
+
+func (e *entry) set(s slot, l listener) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.listeners[s] = l
+}
+
+func (e *entry) drop(s slot) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	delete(e.listeners, s)
 }
 
 func (e *entry) setReport(s *sandbox.State) {

@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
 	"testing"
 	"time"
@@ -21,7 +23,19 @@ import (
 // An agent that reads it is told, with each connection, who connected and what is
 // declared now; any other agent gets the client's bytes and nothing before them.
 func TestDashboardIsIntroduced(t *testing.T) {
-	g := servertest.Start(t)
+	for name, handsOver := range map[string]bool{"handed over": true, "streams": false} {
+		t.Run(name, func(t *testing.T) {
+			g := servertest.New(t)
+			if !handsOver {
+				g.Driver.HandsOver = ""
+			}
+			g.Run()
+			introduced(t, g)
+		})
+	}
+}
+
+func introduced(t *testing.T, g *servertest.Gateway) {
 	c := g.Client()
 	raw, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
@@ -54,11 +68,19 @@ func TestDashboardIsIntroduced(t *testing.T) {
 		t.Error("the agent was not told of the public URL")
 	}
 
-	// Declared otherwise: the next connection says so, and the sandbox goes on.
+	// Declared otherwise: whoever was let in by the old rules is out, the next
+	// connection is told, and the sandbox goes on.
 	pid := g.Driver.Supervisor(id)
+	open := connected(t, d.Forward.Port)
 	spec.Dashboard.Access = access.Access{}
-	if err := c.(gateway.Updater).UpdateSandbox(within(t), "demo", spec); err != nil {
+	if _, err := c.(gateway.Updater).UpdateForwards(within(t), "demo", spec); err != nil {
 		t.Fatal(err)
+	}
+	if diff := cmp.Diff(access.Access{}, declared(t, c, "demo").Access); diff != "" {
+		t.Errorf("declared no longer (-want +got):\n%s", diff)
+	}
+	if _, err := open.Read(make([]byte, 1)); err == nil || errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("a connection under the old rules goes on: %v", err)
 	}
 	body(t, declared(t, c, "demo").Forward.Port)
 	if q := <-saw; q.HostAllowed() {
@@ -80,24 +102,22 @@ func TestDashboardIsIntroduced(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer plain.Close()
-	client, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(declared(t, c, "demo").Forward.Port)))
+	if got := arrives(t, declared(t, c, "demo").Forward.Port, plain); got != "hello" {
+		t.Errorf("an agent that reads no preface got %q", got)
+	}
+	// Nor does what another forward leads to, beside an agent that does.
+	other, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	if _, err := io.WriteString(client, "hello"); err != nil {
+	defer other.Close()
+	spec.Dashboard.Preface = true
+	spec.Forwards = []sandbox.Forward{{TargetPort: other.Addr().(*net.TCPAddr).Port}}
+	if err := c.(gateway.Updater).UpdateSandbox(within(t), "demo", spec); err != nil {
 		t.Fatal(err)
 	}
-	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
-		t.Fatal(err)
-	}
-	inside, err := plain.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer inside.Close()
-	if got, err := io.ReadAll(inside); err != nil || string(got) != "hello" {
-		t.Errorf("an agent that reads no preface got %q, %v", got, err)
+	if got := arrives(t, inspected(t, c, "demo").Forwards[0].Port, other); got != "hello" {
+		t.Errorf("behind a plain forward %q arrived", got)
 	}
 
 	for name, refused := range map[string]access.Access{
@@ -120,6 +140,46 @@ func declared(t *testing.T, c gateway.Client, name string) gateway.Dashboard {
 		t.Fatalf("dashboard %+v, %v", d, err)
 	}
 	return d
+}
+
+// connected is a connection to a port of this machine that waits no longer than a
+// test does.
+func connected(t *testing.T, port int) net.Conn {
+	t.Helper()
+	c, err := net.Dial("tcp4", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	if err := c.SetDeadline(time.Now().Add(servertest.Wait)); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// arrives is what comes in at l when "hello" is sent to a port.
+func arrives(t *testing.T, port int, l net.Listener) string {
+	t.Helper()
+	client := connected(t, port)
+	if _, err := io.WriteString(client, "hello"); err != nil {
+		t.Fatal(err)
+	}
+	if err := client.(*net.TCPConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.(*net.TCPListener).SetDeadline(time.Now().Add(servertest.Wait)); err != nil {
+		t.Fatal(err)
+	}
+	inside, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer inside.Close()
+	got, err := io.ReadAll(inside)
+	if err != nil {
+		t.Error(err)
+	}
+	return string(got)
 }
 
 // body fetches a page, and says which address it was fetched from.

@@ -113,11 +113,7 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	if !d.note(ctx, e, wish, decision.Phase, decision.Message, reason) {
 		return 0, false // somebody wants something else by now
 	}
-	if o.Value.Wanted == sandbox.Running && !o.Value.Deleting {
-		d.keepForward(ctx, e)
-	} else {
-		d.closeForward(e)
-	}
+	d.keepListeners(ctx, e, maintain)
 	if live.Alive && !own.begun.IsZero() && time.Since(own.begun) >= stable {
 		own.forgive()
 	}
@@ -277,7 +273,7 @@ func (d *daemon) bounded(ctx context.Context, name budget.Name, operation string
 
 // bereave forgets a sandbox that is gone.
 func (d *daemon) bereave(e *entry) {
-	d.closeForward(e)
+	d.closeListeners(e)
 	d.hub.Drop(e.id, "sandbox was deleted")
 	d.runner.Drop(e.id)
 	d.revokeSessions(e.id)

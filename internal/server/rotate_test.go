@@ -17,7 +17,19 @@ import (
 
 // A new token ends who came in with the old one, and the old one is nowhere left.
 func TestRotateDashboardToken(t *testing.T) {
-	g := servertest.Start(t)
+	for name, handsOver := range map[string]bool{"handed over": true, "streams": false} {
+		t.Run(name, func(t *testing.T) {
+			g := servertest.New(t)
+			if !handsOver {
+				g.Driver.HandsOver = ""
+			}
+			g.Run()
+			rotateToken(t, g)
+		})
+	}
+}
+
+func rotateToken(t *testing.T, g *servertest.Gateway) {
 	c := g.Client()
 	inside, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {

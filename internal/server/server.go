@@ -23,6 +23,9 @@ import (
 // OpenShell's client buffers.
 const maxMessage = 16 << 20
 
+// window is how much a client may send on one stream before it was read, in bytes.
+const window = 256 << 10
+
 // Run binds, opens the store, starts everything, calls ready once, serves until
 // ctx ends, then drains within the budget gateway-stop and returns when all of it
 // has ended. Sandboxes go on. The error is nil after an ordinary end.
@@ -48,6 +51,10 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 	if err != nil {
 		return errors.Join(err, api.Close())
 	}
+	relays, err := listenSocket(ctx, cfg.Gateway.RelaySocket())
+	if err != nil {
+		return errors.Join(err, api.Close(), socket.Close())
+	}
 	if d.port != cfg.Port {
 		cfg.Log.Info("wanted port is taken", slog.Int("wanted", cfg.Port), slog.Int("port", d.port))
 	}
@@ -58,8 +65,9 @@ func Run(ctx context.Context, cfg Config, ready func(Ready)) (err error) {
 	if err := d.load(running); err != nil {
 		stop()
 		d.stop()
-		return errors.Join(fmt.Errorf("take over sandboxes: %w", err), api.Close(), socket.Close())
+		return errors.Join(fmt.Errorf("take over sandboxes: %w", err), api.Close(), socket.Close(), relays.Close())
 	}
+	d.work.Go(func() { d.takeConnections(running, relays.(*net.UnixListener)) })
 	ended := make(chan error, len(servers))
 	for i, l := range []net.Listener{api, socket} {
 		go func() { ended <- servers[i].Serve(l) }()
@@ -114,6 +122,8 @@ func (d *daemon) newServer(creds credentials.TransportCredentials) *grpc.Server 
 	g := gate{table: authTable(), cfg: d.cfg}
 	s := grpc.NewServer(grpc.Creds(creds), grpc.UnaryInterceptor(g.unary), grpc.StreamInterceptor(g.stream),
 		grpc.MaxRecvMsgSize(maxMessage), grpc.WaitForHandlers(true),
+		// Fixed: a window that grows is memory of the gateway for what is not read.
+		grpc.InitialWindowSize(window), grpc.InitialConnWindowSize(4*window),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: keepAliveMinimum, PermitWithoutStream: true}))
 	openshellv1.RegisterOpenShellServer(s, &openShell{d: d})
 	inferencev1.RegisterInferenceServer(s, &inferenceService{d: d})

@@ -712,8 +712,8 @@ func TestUpdateKeepsTheSandbox(t *testing.T) {
 		t.Fatal(err)
 	}
 	d, err := c.Dashboard(within(t), "demo", false)
-	if err != nil || d.Forward.Bound || !strings.Contains(d.Forward.Error, fmt.Sprint("pid ", os.Getpid())) {
-		t.Errorf("on a taken port: %+v %v", d.Forward, err)
+	if err != nil || !d.Forward.Bound || d.Forward.Port == port || d.Forward.Reason != "dashboard-port-taken" || !strings.Contains(d.Forward.Error, fmt.Sprint("pid ", os.Getpid())) {
+		t.Errorf("on a taken port, where it cannot move to: %+v %v", d.Forward, err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

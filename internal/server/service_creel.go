@@ -86,24 +86,8 @@ func (d *daemon) inspection(o store.Object[store.Sandbox], e *entry) *creelv1.Sa
 		i.Connected, i.ConnectedSinceMs = true, session.Since.UnixMilli()
 	}
 	i.State = stateTo(v.Report)
-	i.Dashboard = forwardTo(o, v)
+	i.Dashboard, i.Forwards = dashboardTo(o, v), forwardsTo(o, v)
 	return i
-}
-
-func forwardTo(o store.Object[store.Sandbox], v view) *creelv1.Forward {
-	want := o.Value.Spec.Dashboard
-	if want.TargetPort == 0 {
-		return nil
-	}
-	f := &creelv1.Forward{Sandbox: o.Name, Bind: want.Bind, TargetPort: uint32(want.TargetPort), WantedPort: uint32(want.Port),
-		Port: uint32(v.ForwardPort), Bound: v.ForwardPort > 0, Error: v.Unbound}
-	if !f.Bound {
-		f.Port = uint32(o.Value.DashboardPort)
-		if f.Error == "" {
-			f.Error = "the sandbox is " + string(v.Phase)
-		}
-	}
-	return f
 }
 
 // probeAgent asks an agent's health endpoint from inside its sandbox.
@@ -165,7 +149,7 @@ func (s *creelService) GetDashboard(ctx context.Context, r *creelv1.GetDashboard
 	if e := s.d.entry(o.ID); e != nil {
 		v = e.view()
 	}
-	out := &creelv1.GetDashboardResponse{Forward: forwardTo(o, v), HealthPath: o.Value.Spec.Dashboard.HealthPath,
+	out := &creelv1.GetDashboardResponse{Forward: dashboardTo(o, v), HealthPath: o.Value.Spec.Dashboard.HealthPath,
 		WebsocketPath: o.Value.Spec.Dashboard.WebSocket, PublicUrl: o.Value.Spec.Dashboard.PublicURL,
 		TrustedProxies: o.Value.Spec.Dashboard.TrustedProxies, Agent: o.Value.Spec.Agent}
 	if r.GetShowToken() {
@@ -185,37 +169,6 @@ func (s *creelService) CheckInference(ctx context.Context, r *creelv1.CheckInfer
 	}
 	return &creelv1.CheckInferenceResponse{Verdict: c.Verdict.String(), Class: string(c.Class), Message: c.Message,
 		Provider: route.Provider, Model: route.Model, Endpoint: c.Endpoint, CheckedAtMs: c.At.UnixMilli(), TookUs: c.Took.Microseconds()}, nil
-}
-
-func (s *creelService) UpdateSandbox(ctx context.Context, r *creelv1.UpdateSandboxRequest) (*creelv1.UpdateSandboxResponse, error) {
-	spec, err := specFromJSON(r.GetSpecJson())
-	if err != nil {
-		return nil, invalid(err)
-	}
-	o, err := s.d.store.Sandboxes.Get(ctx, "", r.GetName())
-	if err != nil {
-		return nil, err
-	}
-	o, err = s.d.store.Sandboxes.Change(ctx, o.ID, func(o *store.Object[store.Sandbox]) error {
-		if o.Value.Deleting {
-			return status.Errorf(codes.FailedPrecondition, "sandbox %q is being deleted", o.Name)
-		}
-		if o.Value.Spec.Dashboard.Port != spec.Dashboard.Port {
-			o.Value.DashboardPort = 0 // another port is wanted: the old one is not asked for any more
-		}
-		o.Value.Spec, o.Labels = spec, spec.Labels
-		return nil
-	})
-	if err != nil {
-		return nil, err
-	}
-	e := s.d.entry(o.ID)
-	if e != nil {
-		s.d.closeForward(e)
-		s.d.keepForward(s.d.ctx, e)
-		e.nudge()
-	}
-	return &creelv1.UpdateSandboxResponse{Sandbox: s.d.inspection(o, e)}, nil
 }
 
 // supervisorService serves creel.v1.Supervisor.

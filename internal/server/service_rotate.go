@@ -41,8 +41,7 @@ func (s *creelService) RotateDashboardToken(ctx context.Context, r *creelv1.Rota
 	}
 	kept := s.d.cfg.Driver.NewDashboardToken(ctx, sandbox.Handle{ID: o.ID, Name: o.Name}, token)
 	if e := s.d.entry(o.ID); e != nil {
-		s.d.closeForward(e)
-		s.d.keepForward(s.d.ctx, e)
+		s.d.renewDashboard(s.d.ctx, e)
 		e.nudge()
 	}
 	s.d.log.Info("dashboard token rotated", slog.String("sandbox", o.Name))

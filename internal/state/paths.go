@@ -52,6 +52,7 @@ const (
 	AgentLogFile      = "agent.log"         // log/, size-rotated
 	SupervisorLogFile = "supervisor.log"    // log/, size-rotated
 	GatewaySocketFile = "gateway.sock"      // run root
+	RelaySocketFile   = "relay.sock"        // run root
 	OpenShellConfig   = "openshell"         // under the user's config root
 	ActiveGatewayFile = "active_gateway"    // openshell/
 	MetadataFile      = "metadata.json"     // openshell/gateways/NAME/
@@ -233,6 +234,9 @@ func (g Gateway) Log() string { return g.File(GatewayLogFile) }
 
 // Socket is the Unix socket that supervisors dial.
 func (g Gateway) Socket() string { return filepath.Join(g.RunDir(), GatewaySocketFile) }
+
+// RelaySocket is the Unix socket on which supervisors hand over connections.
+func (g Gateway) RelaySocket() string { return filepath.Join(g.RunDir(), RelaySocketFile) }
 
 // Registration is the directory that OpenShell clients read for this gateway.
 func (g Gateway) Registration() string {

@@ -122,3 +122,8 @@ func redirection(dir string) func() string {
 		return socket
 	}
 }
+
+// relaySocket is where a gateway takes connections: beside its socket.
+func relaySocket(socket string) string {
+	return filepath.Join(filepath.Dir(socket), state.RelaySocketFile)
+}

@@ -153,7 +153,8 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 	// The state can be asked for as soon as the session exists, so the session is
 	// run only when all of it is there.
 	r.session = session.New(session.Config{
-		Socket: r.launch.GatewaySocket, Moved: redirection(r.launch.Dir), TokenFile: filepath.Join(r.launch.Dir, state.TokenFile),
+		Socket: r.launch.GatewaySocket, Moved: redirection(r.launch.Dir), RelaySocket: relaySocket,
+		TokenFile: filepath.Join(r.launch.Dir, state.TokenFile),
 		SandboxID: r.launch.ID, InstanceID: uuid.NewString(), Log: r.log, Lines: lines,
 		State: r.state, Dial: r.box.Dial, SSH: server.Serve,
 	})

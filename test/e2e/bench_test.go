@@ -79,7 +79,7 @@ func BenchmarkExec(b *testing.B) {
 }
 
 // resident is the memory of a process in MiB.
-func resident(b *testing.B, pid int) float64 {
+func resident(b testing.TB, pid int) float64 {
 	b.Helper()
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	if err != nil {

@@ -16,7 +16,7 @@ import (
 )
 
 // browser starts a real Chromium with a profile of its own.
-func browser(t *testing.T) context.Context {
+func browser(t testing.TB, more ...chromedp.ExecAllocatorOption) context.Context {
 	t.Helper()
 	path := ""
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
@@ -37,6 +37,7 @@ func browser(t *testing.T) context.Context {
 	for _, flag := range []string{"disable-quic", "disable-background-networking", "disable-component-update", "disable-sync", "disable-dev-shm-usage"} {
 		options = append(options, chromedp.Flag(flag, true))
 	}
+	options = append(options, more...)
 	allocator, stop := chromedp.NewExecAllocator(context.Background(), options...)
 	ctx, cancel := chromedp.NewContext(allocator)
 	ctx, bound := context.WithTimeout(ctx, 60*time.Second)
@@ -69,9 +70,6 @@ func testBrowser(t *testing.T) {
 	ctx := browser(t)
 	h, _ := stack(t)
 	url := h.authenticated()
-	answered := func(text string) chromedp.Action[chromedp.Void] {
-		return truth(`document.querySelector("#log").innerText.split("` + text + `").length > 2`)
-	}
 	err := chromedp.Do(ctx,
 		chromedp.Navigate(url),
 		say("pelican"),
@@ -106,6 +104,11 @@ func truth(expression string) chromedp.Action[chromedp.Void] {
 		_, err := chromedp.Poll[any](expression, chromedp.WithPollingTimeout(20*time.Second))(ctx, t)
 		return chromedp.Void{}, err
 	}
+}
+
+// answered waits until the question was answered: the provider repeats it.
+func answered(text string) chromedp.Action[chromedp.Void] {
+	return truth(`document.querySelector("#log").innerText.split("` + text + `").length > 2`)
 }
 
 // say writes a message and sends it. The page keeps the draft while it is

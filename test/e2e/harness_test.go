@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"creel/test/nethosts"
 	"creel/test/systemdenv"
 )
 
@@ -96,6 +97,8 @@ type home struct {
 	// one's own, and root is what to put before its paths to see it from here.
 	holder int
 	root   string
+	// host is the network namespace that creel runs in, nil for this one's own.
+	host *nethosts.Host
 }
 
 // newHome makes an empty home and takes everything of it down at the end.
@@ -166,7 +169,11 @@ func (h *home) runInput(input, program string, extra []string, args ...string) r
 	}
 	cmd.WaitDelay = time.Second
 	began := time.Now()
-	err := cmd.Run()
+	run := cmd.Run
+	if h.host != nil {
+		run = func() error { return h.host.Do(cmd.Run) }
+	}
+	err := run()
 	r := result{stdout: stdout.String(), stderr: stderr.String(), took: time.Since(began), args: args}
 	h.output.Write(stdout.Bytes())
 	h.output.Write(stderr.Bytes())

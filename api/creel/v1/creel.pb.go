@@ -115,6 +115,212 @@ func (x *RotateDashboardTokenResponse) GetRestartNeeded() bool {
 	return false
 }
 
+type UpdateForwardsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// dashboard is where the dashboard's listener should be and how it is reached;
+	// without it that stays. Its target_port is not used: it belongs to the agent.
+	Dashboard *Listener `protobuf:"bytes,2,opt,name=dashboard,proto3" json:"dashboard,omitempty"`
+	// forwards are all that the sandbox should have beside its dashboard.
+	Forwards      []*Listener `protobuf:"bytes,3,rep,name=forwards,proto3" json:"forwards,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateForwardsRequest) Reset() {
+	*x = UpdateForwardsRequest{}
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateForwardsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateForwardsRequest) ProtoMessage() {}
+
+func (x *UpdateForwardsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateForwardsRequest.ProtoReflect.Descriptor instead.
+func (*UpdateForwardsRequest) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UpdateForwardsRequest) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *UpdateForwardsRequest) GetDashboard() *Listener {
+	if x != nil {
+		return x.Dashboard
+	}
+	return nil
+}
+
+func (x *UpdateForwardsRequest) GetForwards() []*Listener {
+	if x != nil {
+		return x.Forwards
+	}
+	return nil
+}
+
+type UpdateForwardsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Sandbox       *SandboxInspection     `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UpdateForwardsResponse) Reset() {
+	*x = UpdateForwardsResponse{}
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UpdateForwardsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UpdateForwardsResponse) ProtoMessage() {}
+
+func (x *UpdateForwardsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UpdateForwardsResponse.ProtoReflect.Descriptor instead.
+func (*UpdateForwardsResponse) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UpdateForwardsResponse) GetSandbox() *SandboxInspection {
+	if x != nil {
+		return x.Sandbox
+	}
+	return nil
+}
+
+// Listener says where the daemon should listen for a port inside a sandbox.
+type Listener struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// bind is 127.0.0.1, which is the default, or 0.0.0.0.
+	Bind string `protobuf:"bytes,1,opt,name=bind,proto3" json:"bind,omitempty"`
+	// port is the wanted port; 0 is any.
+	Port uint32 `protobuf:"varint,2,opt,name=port,proto3" json:"port,omitempty"`
+	// port_explicit: only that port will do. A forward's port always is when it is
+	// not 0.
+	PortExplicit bool   `protobuf:"varint,3,opt,name=port_explicit,json=portExplicit,proto3" json:"port_explicit,omitempty"`
+	TargetPort   uint32 `protobuf:"varint,4,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
+	// What follows is a dashboard's alone. stopped: it should not listen.
+	Stopped bool `protobuf:"varint,5,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// public_url and trusted_proxies are as in GetDashboardResponse.
+	PublicUrl      string   `protobuf:"bytes,6,opt,name=public_url,json=publicUrl,proto3" json:"public_url,omitempty"`
+	TrustedProxies []string `protobuf:"bytes,7,rep,name=trusted_proxies,json=trustedProxies,proto3" json:"trusted_proxies,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
+}
+
+func (x *Listener) Reset() {
+	*x = Listener{}
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Listener) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Listener) ProtoMessage() {}
+
+func (x *Listener) ProtoReflect() protoreflect.Message {
+	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Listener.ProtoReflect.Descriptor instead.
+func (*Listener) Descriptor() ([]byte, []int) {
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *Listener) GetBind() string {
+	if x != nil {
+		return x.Bind
+	}
+	return ""
+}
+
+func (x *Listener) GetPort() uint32 {
+	if x != nil {
+		return x.Port
+	}
+	return 0
+}
+
+func (x *Listener) GetPortExplicit() bool {
+	if x != nil {
+		return x.PortExplicit
+	}
+	return false
+}
+
+func (x *Listener) GetTargetPort() uint32 {
+	if x != nil {
+		return x.TargetPort
+	}
+	return 0
+}
+
+func (x *Listener) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Listener) GetPublicUrl() string {
+	if x != nil {
+		return x.PublicUrl
+	}
+	return ""
+}
+
+func (x *Listener) GetTrustedProxies() []string {
+	if x != nil {
+		return x.TrustedProxies
+	}
+	return nil
+}
+
 type UpdateSandboxRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Name  string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -126,7 +332,7 @@ type UpdateSandboxRequest struct {
 
 func (x *UpdateSandboxRequest) Reset() {
 	*x = UpdateSandboxRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -138,7 +344,7 @@ func (x *UpdateSandboxRequest) String() string {
 func (*UpdateSandboxRequest) ProtoMessage() {}
 
 func (x *UpdateSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[2]
+	mi := &file_creel_v1_creel_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -151,7 +357,7 @@ func (x *UpdateSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSandboxRequest.ProtoReflect.Descriptor instead.
 func (*UpdateSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{2}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *UpdateSandboxRequest) GetName() string {
@@ -177,7 +383,7 @@ type UpdateSandboxResponse struct {
 
 func (x *UpdateSandboxResponse) Reset() {
 	*x = UpdateSandboxResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -189,7 +395,7 @@ func (x *UpdateSandboxResponse) String() string {
 func (*UpdateSandboxResponse) ProtoMessage() {}
 
 func (x *UpdateSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[3]
+	mi := &file_creel_v1_creel_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -202,7 +408,7 @@ func (x *UpdateSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateSandboxResponse.ProtoReflect.Descriptor instead.
 func (*UpdateSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{3}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *UpdateSandboxResponse) GetSandbox() *SandboxInspection {
@@ -220,7 +426,7 @@ type GetIdentityRequest struct {
 
 func (x *GetIdentityRequest) Reset() {
 	*x = GetIdentityRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +438,7 @@ func (x *GetIdentityRequest) String() string {
 func (*GetIdentityRequest) ProtoMessage() {}
 
 func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[4]
+	mi := &file_creel_v1_creel_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +451,7 @@ func (x *GetIdentityRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityRequest.ProtoReflect.Descriptor instead.
 func (*GetIdentityRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{4}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
 }
 
 type GetIdentityResponse struct {
@@ -267,7 +473,7 @@ type GetIdentityResponse struct {
 
 func (x *GetIdentityResponse) Reset() {
 	*x = GetIdentityResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -279,7 +485,7 @@ func (x *GetIdentityResponse) String() string {
 func (*GetIdentityResponse) ProtoMessage() {}
 
 func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[5]
+	mi := &file_creel_v1_creel_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -292,7 +498,7 @@ func (x *GetIdentityResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetIdentityResponse.ProtoReflect.Descriptor instead.
 func (*GetIdentityResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{5}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *GetIdentityResponse) GetGateway() string {
@@ -364,7 +570,7 @@ type InspectSandboxesRequest struct {
 
 func (x *InspectSandboxesRequest) Reset() {
 	*x = InspectSandboxesRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -376,7 +582,7 @@ func (x *InspectSandboxesRequest) String() string {
 func (*InspectSandboxesRequest) ProtoMessage() {}
 
 func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[6]
+	mi := &file_creel_v1_creel_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -389,7 +595,7 @@ func (x *InspectSandboxesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesRequest.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{6}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *InspectSandboxesRequest) GetNames() []string {
@@ -415,7 +621,7 @@ type InspectSandboxesResponse struct {
 
 func (x *InspectSandboxesResponse) Reset() {
 	*x = InspectSandboxesResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -427,7 +633,7 @@ func (x *InspectSandboxesResponse) String() string {
 func (*InspectSandboxesResponse) ProtoMessage() {}
 
 func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[7]
+	mi := &file_creel_v1_creel_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -440,7 +646,7 @@ func (x *InspectSandboxesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InspectSandboxesResponse.ProtoReflect.Descriptor instead.
 func (*InspectSandboxesResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{7}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *InspectSandboxesResponse) GetSandboxes() []*SandboxInspection {
@@ -473,14 +679,16 @@ type SandboxInspection struct {
 	// labels are those of the sandbox's specification.
 	Labels map[string]string `protobuf:"bytes,15,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	// reason is the advisory that explains the phase, empty without one.
-	Reason        string `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,16,opt,name=reason,proto3" json:"reason,omitempty"`
+	// forwards are those beside the dashboard, as declared.
+	Forwards      []*Forward `protobuf:"bytes,17,rep,name=forwards,proto3" json:"forwards,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *SandboxInspection) Reset() {
 	*x = SandboxInspection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -492,7 +700,7 @@ func (x *SandboxInspection) String() string {
 func (*SandboxInspection) ProtoMessage() {}
 
 func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[8]
+	mi := &file_creel_v1_creel_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -505,7 +713,7 @@ func (x *SandboxInspection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxInspection.ProtoReflect.Descriptor instead.
 func (*SandboxInspection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{8}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *SandboxInspection) GetName() string {
@@ -620,6 +828,13 @@ func (x *SandboxInspection) GetReason() string {
 	return ""
 }
 
+func (x *SandboxInspection) GetForwards() []*Forward {
+	if x != nil {
+		return x.Forwards
+	}
+	return nil
+}
+
 // AgentHealth is the answer of the agent's health endpoint, asked from inside.
 type AgentHealth struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -634,7 +849,7 @@ type AgentHealth struct {
 
 func (x *AgentHealth) Reset() {
 	*x = AgentHealth{}
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -646,7 +861,7 @@ func (x *AgentHealth) String() string {
 func (*AgentHealth) ProtoMessage() {}
 
 func (x *AgentHealth) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[9]
+	mi := &file_creel_v1_creel_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -659,7 +874,7 @@ func (x *AgentHealth) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AgentHealth.ProtoReflect.Descriptor instead.
 func (*AgentHealth) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{9}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AgentHealth) GetVerdict() string {
@@ -698,16 +913,28 @@ type Forward struct {
 	Port       uint32                 `protobuf:"varint,3,opt,name=port,proto3" json:"port,omitempty"`
 	TargetPort uint32                 `protobuf:"varint,4,opt,name=target_port,json=targetPort,proto3" json:"target_port,omitempty"`
 	Bound      bool                   `protobuf:"varint,5,opt,name=bound,proto3" json:"bound,omitempty"`
-	// error says why bound is false, naming the holder of the port if known.
-	Error         string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
-	WantedPort    uint32 `protobuf:"varint,7,opt,name=wanted_port,json=wantedPort,proto3" json:"wanted_port,omitempty"`
+	// error says why it is not, or not where it should be, naming the holder of the
+	// port if known.
+	Error      string `protobuf:"bytes,6,opt,name=error,proto3" json:"error,omitempty"`
+	WantedPort uint32 `protobuf:"varint,7,opt,name=wanted_port,json=wantedPort,proto3" json:"wanted_port,omitempty"`
+	// stopped: it does not listen because that is wanted.
+	Stopped bool `protobuf:"varint,8,opt,name=stopped,proto3" json:"stopped,omitempty"`
+	// taken_port is the port that it would rather have and taken_by who had it, e.g.
+	// "nginx (pid 123)"; 0 and empty when it has what was tried first.
+	TakenPort uint32 `protobuf:"varint,9,opt,name=taken_port,json=takenPort,proto3" json:"taken_port,omitempty"`
+	TakenBy   string `protobuf:"bytes,10,opt,name=taken_by,json=takenBy,proto3" json:"taken_by,omitempty"`
+	// connections are carried now; refused were too many, since it was bound.
+	Connections uint32 `protobuf:"varint,11,opt,name=connections,proto3" json:"connections,omitempty"`
+	Refused     uint64 `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
+	// reason is the advisory that explains error, empty without one.
+	Reason        string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Forward) Reset() {
 	*x = Forward{}
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -719,7 +946,7 @@ func (x *Forward) String() string {
 func (*Forward) ProtoMessage() {}
 
 func (x *Forward) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[10]
+	mi := &file_creel_v1_creel_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -732,7 +959,7 @@ func (x *Forward) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Forward.ProtoReflect.Descriptor instead.
 func (*Forward) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{10}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Forward) GetSandbox() string {
@@ -784,6 +1011,48 @@ func (x *Forward) GetWantedPort() uint32 {
 	return 0
 }
 
+func (x *Forward) GetStopped() bool {
+	if x != nil {
+		return x.Stopped
+	}
+	return false
+}
+
+func (x *Forward) GetTakenPort() uint32 {
+	if x != nil {
+		return x.TakenPort
+	}
+	return 0
+}
+
+func (x *Forward) GetTakenBy() string {
+	if x != nil {
+		return x.TakenBy
+	}
+	return ""
+}
+
+func (x *Forward) GetConnections() uint32 {
+	if x != nil {
+		return x.Connections
+	}
+	return 0
+}
+
+func (x *Forward) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Forward) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
 type GetDashboardRequest struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
@@ -794,7 +1063,7 @@ type GetDashboardRequest struct {
 
 func (x *GetDashboardRequest) Reset() {
 	*x = GetDashboardRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -806,7 +1075,7 @@ func (x *GetDashboardRequest) String() string {
 func (*GetDashboardRequest) ProtoMessage() {}
 
 func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[11]
+	mi := &file_creel_v1_creel_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -819,7 +1088,7 @@ func (x *GetDashboardRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardRequest.ProtoReflect.Descriptor instead.
 func (*GetDashboardRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{11}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetDashboardRequest) GetName() string {
@@ -856,7 +1125,7 @@ type GetDashboardResponse struct {
 
 func (x *GetDashboardResponse) Reset() {
 	*x = GetDashboardResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -868,7 +1137,7 @@ func (x *GetDashboardResponse) String() string {
 func (*GetDashboardResponse) ProtoMessage() {}
 
 func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[12]
+	mi := &file_creel_v1_creel_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -881,7 +1150,7 @@ func (x *GetDashboardResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetDashboardResponse.ProtoReflect.Descriptor instead.
 func (*GetDashboardResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{12}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetDashboardResponse) GetForward() *Forward {
@@ -942,7 +1211,7 @@ type CheckInferenceRequest struct {
 
 func (x *CheckInferenceRequest) Reset() {
 	*x = CheckInferenceRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -954,7 +1223,7 @@ func (x *CheckInferenceRequest) String() string {
 func (*CheckInferenceRequest) ProtoMessage() {}
 
 func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[13]
+	mi := &file_creel_v1_creel_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -967,7 +1236,7 @@ func (x *CheckInferenceRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceRequest.ProtoReflect.Descriptor instead.
 func (*CheckInferenceRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{13}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CheckInferenceRequest) GetMaxAgeMs() int64 {
@@ -995,7 +1264,7 @@ type CheckInferenceResponse struct {
 
 func (x *CheckInferenceResponse) Reset() {
 	*x = CheckInferenceResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1007,7 +1276,7 @@ func (x *CheckInferenceResponse) String() string {
 func (*CheckInferenceResponse) ProtoMessage() {}
 
 func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[14]
+	mi := &file_creel_v1_creel_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1020,7 +1289,7 @@ func (x *CheckInferenceResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckInferenceResponse.ProtoReflect.Descriptor instead.
 func (*CheckInferenceResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{14}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckInferenceResponse) GetVerdict() string {
@@ -1090,7 +1359,7 @@ type ReportStateRequest struct {
 
 func (x *ReportStateRequest) Reset() {
 	*x = ReportStateRequest{}
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1102,7 +1371,7 @@ func (x *ReportStateRequest) String() string {
 func (*ReportStateRequest) ProtoMessage() {}
 
 func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[15]
+	mi := &file_creel_v1_creel_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1115,7 +1384,7 @@ func (x *ReportStateRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateRequest.ProtoReflect.Descriptor instead.
 func (*ReportStateRequest) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{15}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ReportStateRequest) GetSandboxId() string {
@@ -1147,7 +1416,7 @@ type ReportStateResponse struct {
 
 func (x *ReportStateResponse) Reset() {
 	*x = ReportStateResponse{}
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1428,7 @@ func (x *ReportStateResponse) String() string {
 func (*ReportStateResponse) ProtoMessage() {}
 
 func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[16]
+	mi := &file_creel_v1_creel_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1441,7 @@ func (x *ReportStateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ReportStateResponse.ProtoReflect.Descriptor instead.
 func (*ReportStateResponse) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{16}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{19}
 }
 
 // SandboxState is what a supervisor observes of its sandbox.
@@ -1193,7 +1462,7 @@ type SandboxState struct {
 
 func (x *SandboxState) Reset() {
 	*x = SandboxState{}
-	mi := &file_creel_v1_creel_proto_msgTypes[17]
+	mi := &file_creel_v1_creel_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1474,7 @@ func (x *SandboxState) String() string {
 func (*SandboxState) ProtoMessage() {}
 
 func (x *SandboxState) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[17]
+	mi := &file_creel_v1_creel_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1487,7 @@ func (x *SandboxState) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxState.ProtoReflect.Descriptor instead.
 func (*SandboxState) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{17}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SandboxState) GetConfinement() *Confinement {
@@ -1283,7 +1552,7 @@ type Confinement struct {
 
 func (x *Confinement) Reset() {
 	*x = Confinement{}
-	mi := &file_creel_v1_creel_proto_msgTypes[18]
+	mi := &file_creel_v1_creel_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1295,7 +1564,7 @@ func (x *Confinement) String() string {
 func (*Confinement) ProtoMessage() {}
 
 func (x *Confinement) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[18]
+	mi := &file_creel_v1_creel_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1308,7 +1577,7 @@ func (x *Confinement) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Confinement.ProtoReflect.Descriptor instead.
 func (*Confinement) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{18}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Confinement) GetTier() string {
@@ -1343,7 +1612,7 @@ type Protection struct {
 
 func (x *Protection) Reset() {
 	*x = Protection{}
-	mi := &file_creel_v1_creel_proto_msgTypes[19]
+	mi := &file_creel_v1_creel_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1355,7 +1624,7 @@ func (x *Protection) String() string {
 func (*Protection) ProtoMessage() {}
 
 func (x *Protection) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[19]
+	mi := &file_creel_v1_creel_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1368,7 +1637,7 @@ func (x *Protection) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Protection.ProtoReflect.Descriptor instead.
 func (*Protection) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{19}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *Protection) GetName() string {
@@ -1409,7 +1678,7 @@ type MainProcess struct {
 
 func (x *MainProcess) Reset() {
 	*x = MainProcess{}
-	mi := &file_creel_v1_creel_proto_msgTypes[20]
+	mi := &file_creel_v1_creel_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1421,7 +1690,7 @@ func (x *MainProcess) String() string {
 func (*MainProcess) ProtoMessage() {}
 
 func (x *MainProcess) ProtoReflect() protoreflect.Message {
-	mi := &file_creel_v1_creel_proto_msgTypes[20]
+	mi := &file_creel_v1_creel_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1434,7 +1703,7 @@ func (x *MainProcess) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use MainProcess.ProtoReflect.Descriptor instead.
 func (*MainProcess) Descriptor() ([]byte, []int) {
-	return file_creel_v1_creel_proto_rawDescGZIP(), []int{20}
+	return file_creel_v1_creel_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *MainProcess) GetState() string {
@@ -1494,7 +1763,23 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x1bRotateDashboardTokenRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"E\n" +
 	"\x1cRotateDashboardTokenResponse\x12%\n" +
-	"\x0erestart_needed\x18\x01 \x01(\bR\rrestartNeeded\"G\n" +
+	"\x0erestart_needed\x18\x01 \x01(\bR\rrestartNeeded\"\x8d\x01\n" +
+	"\x15UpdateForwardsRequest\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
+	"\tdashboard\x18\x02 \x01(\v2\x12.creel.v1.ListenerR\tdashboard\x12.\n" +
+	"\bforwards\x18\x03 \x03(\v2\x12.creel.v1.ListenerR\bforwards\"O\n" +
+	"\x16UpdateForwardsResponse\x125\n" +
+	"\asandbox\x18\x01 \x01(\v2\x1b.creel.v1.SandboxInspectionR\asandbox\"\xda\x01\n" +
+	"\bListener\x12\x12\n" +
+	"\x04bind\x18\x01 \x01(\tR\x04bind\x12\x12\n" +
+	"\x04port\x18\x02 \x01(\rR\x04port\x12#\n" +
+	"\rport_explicit\x18\x03 \x01(\bR\fportExplicit\x12\x1f\n" +
+	"\vtarget_port\x18\x04 \x01(\rR\n" +
+	"targetPort\x12\x18\n" +
+	"\astopped\x18\x05 \x01(\bR\astopped\x12\x1d\n" +
+	"\n" +
+	"public_url\x18\x06 \x01(\tR\tpublicUrl\x12'\n" +
+	"\x0ftrusted_proxies\x18\a \x03(\tR\x0etrustedProxies\"G\n" +
 	"\x14UpdateSandboxRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1b\n" +
 	"\tspec_json\x18\x02 \x01(\fR\bspecJson\"N\n" +
@@ -1515,7 +1800,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x05names\x18\x01 \x03(\tR\x05names\x12\x14\n" +
 	"\x05probe\x18\x02 \x01(\bR\x05probe\"U\n" +
 	"\x18InspectSandboxesResponse\x129\n" +
-	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\xed\x04\n" +
+	"\tsandboxes\x18\x01 \x03(\v2\x1b.creel.v1.SandboxInspectionR\tsandboxes\"\x9c\x05\n" +
 	"\x11SandboxInspection\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\tR\x02id\x12\x14\n" +
@@ -1534,7 +1819,8 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"agent_name\x18\r \x01(\tR\tagentName\x12\"\n" +
 	"\rcreated_at_ms\x18\x0e \x01(\x03R\vcreatedAtMs\x12?\n" +
 	"\x06labels\x18\x0f \x03(\v2'.creel.v1.SandboxInspection.LabelsEntryR\x06labels\x12\x16\n" +
-	"\x06reason\x18\x10 \x01(\tR\x06reason\x1a9\n" +
+	"\x06reason\x18\x10 \x01(\tR\x06reason\x12-\n" +
+	"\bforwards\x18\x11 \x03(\v2\x11.creel.v1.ForwardR\bforwards\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"{\n" +
@@ -1543,7 +1829,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
 	"\atook_us\x18\x03 \x01(\x03R\x06tookUs\x12\x1f\n" +
 	"\vhttp_status\x18\x04 \x01(\x05R\n" +
-	"httpStatus\"\xb9\x01\n" +
+	"httpStatus\"\xe1\x02\n" +
 	"\aForward\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x12\n" +
 	"\x04bind\x18\x02 \x01(\tR\x04bind\x12\x12\n" +
@@ -1553,7 +1839,15 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x05bound\x18\x05 \x01(\bR\x05bound\x12\x14\n" +
 	"\x05error\x18\x06 \x01(\tR\x05error\x12\x1f\n" +
 	"\vwanted_port\x18\a \x01(\rR\n" +
-	"wantedPort\"H\n" +
+	"wantedPort\x12\x18\n" +
+	"\astopped\x18\b \x01(\bR\astopped\x12\x1d\n" +
+	"\n" +
+	"taken_port\x18\t \x01(\rR\ttakenPort\x12\x19\n" +
+	"\btaken_by\x18\n" +
+	" \x01(\tR\atakenBy\x12 \n" +
+	"\vconnections\x18\v \x01(\rR\vconnections\x12\x18\n" +
+	"\arefused\x18\f \x01(\x04R\arefused\x12\x16\n" +
+	"\x06reason\x18\r \x01(\tR\x06reason\"H\n" +
 	"\x13GetDashboardRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +
@@ -1614,14 +1908,15 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\bsince_ms\x18\x06 \x01(\x03R\asinceMs\x12\x1f\n" +
 	"\vinstance_id\x18\a \x01(\tR\n" +
 	"instanceIdB\x11\n" +
-	"\x0f_last_exit_code2\x8b\x04\n" +
+	"\x0f_last_exit_code2\xe0\x04\n" +
 	"\x05Creel\x12J\n" +
 	"\vGetIdentity\x12\x1c.creel.v1.GetIdentityRequest\x1a\x1d.creel.v1.GetIdentityResponse\x12Y\n" +
 	"\x10InspectSandboxes\x12!.creel.v1.InspectSandboxesRequest\x1a\".creel.v1.InspectSandboxesResponse\x12M\n" +
 	"\fGetDashboard\x12\x1d.creel.v1.GetDashboardRequest\x1a\x1e.creel.v1.GetDashboardResponse\x12S\n" +
 	"\x0eCheckInference\x12\x1f.creel.v1.CheckInferenceRequest\x1a .creel.v1.CheckInferenceResponse\x12P\n" +
 	"\rUpdateSandbox\x12\x1e.creel.v1.UpdateSandboxRequest\x1a\x1f.creel.v1.UpdateSandboxResponse\x12e\n" +
-	"\x14RotateDashboardToken\x12%.creel.v1.RotateDashboardTokenRequest\x1a&.creel.v1.RotateDashboardTokenResponse2X\n" +
+	"\x14RotateDashboardToken\x12%.creel.v1.RotateDashboardTokenRequest\x1a&.creel.v1.RotateDashboardTokenResponse\x12S\n" +
+	"\x0eUpdateForwards\x12\x1f.creel.v1.UpdateForwardsRequest\x1a .creel.v1.UpdateForwardsResponse2X\n" +
 	"\n" +
 	"Supervisor\x12J\n" +
 	"\vReportState\x12\x1c.creel.v1.ReportStateRequest\x1a\x1d.creel.v1.ReportStateResponseB\x1cZ\x1acreel/api/creel/v1;creelv1b\x06proto3"
@@ -1638,62 +1933,71 @@ func file_creel_v1_creel_proto_rawDescGZIP() []byte {
 	return file_creel_v1_creel_proto_rawDescData
 }
 
-var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_creel_v1_creel_proto_msgTypes = make([]protoimpl.MessageInfo, 25)
 var file_creel_v1_creel_proto_goTypes = []any{
 	(*RotateDashboardTokenRequest)(nil),  // 0: creel.v1.RotateDashboardTokenRequest
 	(*RotateDashboardTokenResponse)(nil), // 1: creel.v1.RotateDashboardTokenResponse
-	(*UpdateSandboxRequest)(nil),         // 2: creel.v1.UpdateSandboxRequest
-	(*UpdateSandboxResponse)(nil),        // 3: creel.v1.UpdateSandboxResponse
-	(*GetIdentityRequest)(nil),           // 4: creel.v1.GetIdentityRequest
-	(*GetIdentityResponse)(nil),          // 5: creel.v1.GetIdentityResponse
-	(*InspectSandboxesRequest)(nil),      // 6: creel.v1.InspectSandboxesRequest
-	(*InspectSandboxesResponse)(nil),     // 7: creel.v1.InspectSandboxesResponse
-	(*SandboxInspection)(nil),            // 8: creel.v1.SandboxInspection
-	(*AgentHealth)(nil),                  // 9: creel.v1.AgentHealth
-	(*Forward)(nil),                      // 10: creel.v1.Forward
-	(*GetDashboardRequest)(nil),          // 11: creel.v1.GetDashboardRequest
-	(*GetDashboardResponse)(nil),         // 12: creel.v1.GetDashboardResponse
-	(*CheckInferenceRequest)(nil),        // 13: creel.v1.CheckInferenceRequest
-	(*CheckInferenceResponse)(nil),       // 14: creel.v1.CheckInferenceResponse
-	(*ReportStateRequest)(nil),           // 15: creel.v1.ReportStateRequest
-	(*ReportStateResponse)(nil),          // 16: creel.v1.ReportStateResponse
-	(*SandboxState)(nil),                 // 17: creel.v1.SandboxState
-	(*Confinement)(nil),                  // 18: creel.v1.Confinement
-	(*Protection)(nil),                   // 19: creel.v1.Protection
-	(*MainProcess)(nil),                  // 20: creel.v1.MainProcess
-	nil,                                  // 21: creel.v1.SandboxInspection.LabelsEntry
+	(*UpdateForwardsRequest)(nil),        // 2: creel.v1.UpdateForwardsRequest
+	(*UpdateForwardsResponse)(nil),       // 3: creel.v1.UpdateForwardsResponse
+	(*Listener)(nil),                     // 4: creel.v1.Listener
+	(*UpdateSandboxRequest)(nil),         // 5: creel.v1.UpdateSandboxRequest
+	(*UpdateSandboxResponse)(nil),        // 6: creel.v1.UpdateSandboxResponse
+	(*GetIdentityRequest)(nil),           // 7: creel.v1.GetIdentityRequest
+	(*GetIdentityResponse)(nil),          // 8: creel.v1.GetIdentityResponse
+	(*InspectSandboxesRequest)(nil),      // 9: creel.v1.InspectSandboxesRequest
+	(*InspectSandboxesResponse)(nil),     // 10: creel.v1.InspectSandboxesResponse
+	(*SandboxInspection)(nil),            // 11: creel.v1.SandboxInspection
+	(*AgentHealth)(nil),                  // 12: creel.v1.AgentHealth
+	(*Forward)(nil),                      // 13: creel.v1.Forward
+	(*GetDashboardRequest)(nil),          // 14: creel.v1.GetDashboardRequest
+	(*GetDashboardResponse)(nil),         // 15: creel.v1.GetDashboardResponse
+	(*CheckInferenceRequest)(nil),        // 16: creel.v1.CheckInferenceRequest
+	(*CheckInferenceResponse)(nil),       // 17: creel.v1.CheckInferenceResponse
+	(*ReportStateRequest)(nil),           // 18: creel.v1.ReportStateRequest
+	(*ReportStateResponse)(nil),          // 19: creel.v1.ReportStateResponse
+	(*SandboxState)(nil),                 // 20: creel.v1.SandboxState
+	(*Confinement)(nil),                  // 21: creel.v1.Confinement
+	(*Protection)(nil),                   // 22: creel.v1.Protection
+	(*MainProcess)(nil),                  // 23: creel.v1.MainProcess
+	nil,                                  // 24: creel.v1.SandboxInspection.LabelsEntry
 }
 var file_creel_v1_creel_proto_depIdxs = []int32{
-	8,  // 0: creel.v1.UpdateSandboxResponse.sandbox:type_name -> creel.v1.SandboxInspection
-	8,  // 1: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
-	17, // 2: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
-	9,  // 3: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
-	10, // 4: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
-	21, // 5: creel.v1.SandboxInspection.labels:type_name -> creel.v1.SandboxInspection.LabelsEntry
-	10, // 6: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
-	17, // 7: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
-	18, // 8: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
-	20, // 9: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
-	19, // 10: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
-	4,  // 11: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
-	6,  // 12: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
-	11, // 13: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
-	13, // 14: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
-	2,  // 15: creel.v1.Creel.UpdateSandbox:input_type -> creel.v1.UpdateSandboxRequest
-	0,  // 16: creel.v1.Creel.RotateDashboardToken:input_type -> creel.v1.RotateDashboardTokenRequest
-	15, // 17: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
-	5,  // 18: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
-	7,  // 19: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
-	12, // 20: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
-	14, // 21: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
-	3,  // 22: creel.v1.Creel.UpdateSandbox:output_type -> creel.v1.UpdateSandboxResponse
-	1,  // 23: creel.v1.Creel.RotateDashboardToken:output_type -> creel.v1.RotateDashboardTokenResponse
-	16, // 24: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
-	18, // [18:25] is the sub-list for method output_type
-	11, // [11:18] is the sub-list for method input_type
-	11, // [11:11] is the sub-list for extension type_name
-	11, // [11:11] is the sub-list for extension extendee
-	0,  // [0:11] is the sub-list for field type_name
+	4,  // 0: creel.v1.UpdateForwardsRequest.dashboard:type_name -> creel.v1.Listener
+	4,  // 1: creel.v1.UpdateForwardsRequest.forwards:type_name -> creel.v1.Listener
+	11, // 2: creel.v1.UpdateForwardsResponse.sandbox:type_name -> creel.v1.SandboxInspection
+	11, // 3: creel.v1.UpdateSandboxResponse.sandbox:type_name -> creel.v1.SandboxInspection
+	11, // 4: creel.v1.InspectSandboxesResponse.sandboxes:type_name -> creel.v1.SandboxInspection
+	20, // 5: creel.v1.SandboxInspection.state:type_name -> creel.v1.SandboxState
+	12, // 6: creel.v1.SandboxInspection.agent:type_name -> creel.v1.AgentHealth
+	13, // 7: creel.v1.SandboxInspection.dashboard:type_name -> creel.v1.Forward
+	24, // 8: creel.v1.SandboxInspection.labels:type_name -> creel.v1.SandboxInspection.LabelsEntry
+	13, // 9: creel.v1.SandboxInspection.forwards:type_name -> creel.v1.Forward
+	13, // 10: creel.v1.GetDashboardResponse.forward:type_name -> creel.v1.Forward
+	20, // 11: creel.v1.ReportStateRequest.state:type_name -> creel.v1.SandboxState
+	21, // 12: creel.v1.SandboxState.confinement:type_name -> creel.v1.Confinement
+	23, // 13: creel.v1.SandboxState.main:type_name -> creel.v1.MainProcess
+	22, // 14: creel.v1.Confinement.protections:type_name -> creel.v1.Protection
+	7,  // 15: creel.v1.Creel.GetIdentity:input_type -> creel.v1.GetIdentityRequest
+	9,  // 16: creel.v1.Creel.InspectSandboxes:input_type -> creel.v1.InspectSandboxesRequest
+	14, // 17: creel.v1.Creel.GetDashboard:input_type -> creel.v1.GetDashboardRequest
+	16, // 18: creel.v1.Creel.CheckInference:input_type -> creel.v1.CheckInferenceRequest
+	5,  // 19: creel.v1.Creel.UpdateSandbox:input_type -> creel.v1.UpdateSandboxRequest
+	0,  // 20: creel.v1.Creel.RotateDashboardToken:input_type -> creel.v1.RotateDashboardTokenRequest
+	2,  // 21: creel.v1.Creel.UpdateForwards:input_type -> creel.v1.UpdateForwardsRequest
+	18, // 22: creel.v1.Supervisor.ReportState:input_type -> creel.v1.ReportStateRequest
+	8,  // 23: creel.v1.Creel.GetIdentity:output_type -> creel.v1.GetIdentityResponse
+	10, // 24: creel.v1.Creel.InspectSandboxes:output_type -> creel.v1.InspectSandboxesResponse
+	15, // 25: creel.v1.Creel.GetDashboard:output_type -> creel.v1.GetDashboardResponse
+	17, // 26: creel.v1.Creel.CheckInference:output_type -> creel.v1.CheckInferenceResponse
+	6,  // 27: creel.v1.Creel.UpdateSandbox:output_type -> creel.v1.UpdateSandboxResponse
+	1,  // 28: creel.v1.Creel.RotateDashboardToken:output_type -> creel.v1.RotateDashboardTokenResponse
+	3,  // 29: creel.v1.Creel.UpdateForwards:output_type -> creel.v1.UpdateForwardsResponse
+	19, // 30: creel.v1.Supervisor.ReportState:output_type -> creel.v1.ReportStateResponse
+	23, // [23:31] is the sub-list for method output_type
+	15, // [15:23] is the sub-list for method input_type
+	15, // [15:15] is the sub-list for extension type_name
+	15, // [15:15] is the sub-list for extension extendee
+	0,  // [0:15] is the sub-list for field type_name
 }
 
 func init() { file_creel_v1_creel_proto_init() }
@@ -1701,14 +2005,14 @@ func file_creel_v1_creel_proto_init() {
 	if File_creel_v1_creel_proto != nil {
 		return
 	}
-	file_creel_v1_creel_proto_msgTypes[20].OneofWrappers = []any{}
+	file_creel_v1_creel_proto_msgTypes[23].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_creel_v1_creel_proto_rawDesc), len(file_creel_v1_creel_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   25,
 			NumExtensions: 0,
 			NumServices:   2,
 		},

@@ -29,6 +29,7 @@ const (
 	Creel_CheckInference_FullMethodName       = "/creel.v1.Creel/CheckInference"
 	Creel_UpdateSandbox_FullMethodName        = "/creel.v1.Creel/UpdateSandbox"
 	Creel_RotateDashboardToken_FullMethodName = "/creel.v1.Creel/RotateDashboardToken"
+	Creel_UpdateForwards_FullMethodName       = "/creel.v1.Creel/UpdateForwards"
 )
 
 // CreelClient is the client API for Creel service.
@@ -50,12 +51,16 @@ type CreelClient interface {
 	// within max_age_ms.
 	CheckInference(ctx context.Context, in *CheckInferenceRequest, opts ...grpc.CallOption) (*CheckInferenceResponse, error)
 	// UpdateSandbox replaces what a sandbox should be; its id and its workspace
-	// stay. The dashboard's listener follows at once (also when nothing else
-	// changed: it is bound anew); everything else at the sandbox's next start.
+	// stay. Its listeners follow at once, and those that are as wanted already stay
+	// with their connections; everything else follows at the sandbox's next start.
 	UpdateSandbox(ctx context.Context, in *UpdateSandboxRequest, opts ...grpc.CallOption) (*UpdateSandboxResponse, error)
 	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
 	// connection through its forward.
 	RotateDashboardToken(ctx context.Context, in *RotateDashboardTokenRequest, opts ...grpc.CallOption) (*RotateDashboardTokenResponse, error)
+	// UpdateForwards replaces where a sandbox's dashboard and forwards listen and how
+	// the dashboard is reached, and nothing else of it. What could not be bound is in the answer: its wish is kept
+	// and tried again, and a listener that was to move stays where it is meanwhile.
+	UpdateForwards(ctx context.Context, in *UpdateForwardsRequest, opts ...grpc.CallOption) (*UpdateForwardsResponse, error)
 }
 
 type creelClient struct {
@@ -126,6 +131,16 @@ func (c *creelClient) RotateDashboardToken(ctx context.Context, in *RotateDashbo
 	return out, nil
 }
 
+func (c *creelClient) UpdateForwards(ctx context.Context, in *UpdateForwardsRequest, opts ...grpc.CallOption) (*UpdateForwardsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(UpdateForwardsResponse)
+	err := c.cc.Invoke(ctx, Creel_UpdateForwards_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CreelServer is the server API for Creel service.
 // All implementations must embed UnimplementedCreelServer
 // for forward compatibility.
@@ -145,12 +160,16 @@ type CreelServer interface {
 	// within max_age_ms.
 	CheckInference(context.Context, *CheckInferenceRequest) (*CheckInferenceResponse, error)
 	// UpdateSandbox replaces what a sandbox should be; its id and its workspace
-	// stay. The dashboard's listener follows at once (also when nothing else
-	// changed: it is bound anew); everything else at the sandbox's next start.
+	// stay. Its listeners follow at once, and those that are as wanted already stay
+	// with their connections; everything else follows at the sandbox's next start.
 	UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error)
 	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
 	// connection through its forward.
 	RotateDashboardToken(context.Context, *RotateDashboardTokenRequest) (*RotateDashboardTokenResponse, error)
+	// UpdateForwards replaces where a sandbox's dashboard and forwards listen and how
+	// the dashboard is reached, and nothing else of it. What could not be bound is in the answer: its wish is kept
+	// and tried again, and a listener that was to move stays where it is meanwhile.
+	UpdateForwards(context.Context, *UpdateForwardsRequest) (*UpdateForwardsResponse, error)
 	mustEmbedUnimplementedCreelServer()
 }
 
@@ -178,6 +197,9 @@ func (UnimplementedCreelServer) UpdateSandbox(context.Context, *UpdateSandboxReq
 }
 func (UnimplementedCreelServer) RotateDashboardToken(context.Context, *RotateDashboardTokenRequest) (*RotateDashboardTokenResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method RotateDashboardToken not implemented")
+}
+func (UnimplementedCreelServer) UpdateForwards(context.Context, *UpdateForwardsRequest) (*UpdateForwardsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UpdateForwards not implemented")
 }
 func (UnimplementedCreelServer) mustEmbedUnimplementedCreelServer() {}
 func (UnimplementedCreelServer) testEmbeddedByValue()               {}
@@ -308,6 +330,24 @@ func _Creel_RotateDashboardToken_Handler(srv interface{}, ctx context.Context, d
 	return interceptor(ctx, in, info, handler)
 }
 
+func _Creel_UpdateForwards_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(UpdateForwardsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CreelServer).UpdateForwards(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Creel_UpdateForwards_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CreelServer).UpdateForwards(ctx, req.(*UpdateForwardsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // Creel_ServiceDesc is the grpc.ServiceDesc for Creel service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -338,6 +378,10 @@ var Creel_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "RotateDashboardToken",
 			Handler:    _Creel_RotateDashboardToken_Handler,
+		},
+		{
+			MethodName: "UpdateForwards",
+			Handler:    _Creel_UpdateForwards_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -5,8 +5,12 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +24,7 @@ import (
 	"github.com/chromedp/cdproto/runtime"
 	"github.com/chromedp/chromedp"
 
+	"creel/internal/credential"
 	"creel/internal/sandbox"
 	"creel/test/openaitest"
 	"creel/test/require"
@@ -290,6 +295,99 @@ func TestBrowserTokenStates(t *testing.T) {
 		t.Errorf("the wrong token is kept: %q", stored)
 	}
 	b.quiet()
+}
+
+// The agent was given another token: an open page that comes back with the old one
+// says so, keeps the draft, and opens again with the new one.
+func TestBrowserTokenReplaced(t *testing.T) {
+	home, model := t.TempDir(), openaitest.Start(t)
+	i := start(t, home, model.URL)
+	b := newBrowser(t)
+	b.open(i.private())
+	b.until(ready)
+	b.run(b.typeIn("a half-written thought"))
+	i.stop()
+	listener, err := net.Listen("tcp4", i.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const replaced = "canary-another-token"
+	startOn(t, listener, home, model.URL, func(s *settings) { s.token = credential.NewSecret(replaced) })
+	b.until(`!document.querySelector('#gate').hidden`)
+	if got := b.text("#gate"); !strings.Contains(got, "no longer valid") || !strings.Contains(got, "creel dashboard demo --open") {
+		t.Errorf("with an outdated token: %q", got)
+	}
+	if stored := value[string](b, `String(sessionStorage.getItem('creel.token'))`); stored != "null" {
+		t.Errorf("the outdated token is kept: %q", stored)
+	}
+	b.open(i.url("/#token=" + replaced)) // only the fragment differs
+	b.until(`document.querySelector('#gate')?.hidden && document.querySelector('#draft').value === 'a half-written thought' && !document.querySelector('#send').disabled`)
+	b.quiet("ERR_CONNECTION_REFUSED", "WebSocket connection to")
+}
+
+// Opened by a name that nobody declared, the page says what to do.
+func TestBrowserWrongName(t *testing.T) {
+	i := start(t, t.TempDir(), openaitest.Start(t).URL)
+	b := newBrowser(t)
+	b.open(strings.Replace(i.private(), "127.0.0.1", "other.localhost", 1)) // which browsers take for this machine
+	if got := b.text("main"); !strings.Contains(got, "not opened by the name") || !strings.Contains(got, "creel dashboard SANDBOX --public-url URL") {
+		t.Errorf("the page says %q", got)
+	}
+	if family := value[string](b, `getComputedStyle(document.querySelector('code')).display`); family != "block" {
+		t.Errorf("its style is not applied: %s", family)
+	}
+	b.quiet("403", "favicon.ico")
+}
+
+// Whatever the page needs is asked for together: it is one round trip behind the
+// page itself, on a connection of any latency.
+func TestBrowserLoadsInOneRoundTrip(t *testing.T) {
+	i := start(t, t.TempDir(), openaitest.Start(t).URL)
+	files, err := loadAssets()
+	if err != nil {
+		t.Fatal(err)
+	}
+	target, err := url.Parse(i.url(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// An answer to any of the files waits until all of them were asked for.
+	var mu sync.Mutex
+	asked := map[string]bool{}
+	all := make(chan struct{})
+	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host
+	}}
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if name := path.Base(r.URL.Path); strings.HasPrefix(r.URL.Path, "/assets/") {
+			mu.Lock()
+			if asked[name] = true; len(asked) == len(files.files) {
+				close(all)
+			}
+			mu.Unlock()
+			select {
+			case <-all:
+			case <-r.Context().Done():
+				return
+			case <-time.After(patienceOfTest):
+				http.Error(w, "the other files were not asked for", http.StatusInternalServerError)
+				return
+			}
+		}
+		proxy.ServeHTTP(w, r)
+	}))
+	defer server.Close()
+	b := newBrowser(t)
+	b.open(server.URL + "/#token=" + testToken)
+	b.until(ready)
+	b.quiet()
+	// A second visit asks for the page alone.
+	b.run(chromedp.Reload())
+	b.until(ready)
+	if n := value[int](b, `performance.getEntriesByType('resource').filter((e) => e.transferSize > 0).length`); n != 0 {
+		t.Errorf("a reload transfers %d files again", n)
+	}
 }
 
 // The console goes away and comes back, as when the gateway or the agent is

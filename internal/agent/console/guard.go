@@ -19,16 +19,6 @@ func requestOf(r *http.Request) dashboard.Request {
 	return q
 }
 
-// wrongName explains a refusal to a person. It names nothing of this machine: a
-// website whose name was pointed here can read it.
-const wrongName = `This dashboard is not opened by the name in the address.
-
-Open the address that "creel dashboard" prints. If the name is right, as behind a
-reverse proxy, declare it on the machine where Creel runs:
-
-    creel dashboard SANDBOX --public-url URL
-`
-
 // guard refuses what no browser of the user would send, and sets the headers
 // that confine the page. A Host that is none of the dashboard's own is another
 // website whose name was pointed at this machine (DNS rebinding).
@@ -43,7 +33,7 @@ func guard(next http.Handler) http.Handler {
 		q := preface.Of(r.Context()).Read(dashboard.Headers{Host: r.Host, ForwardedFor: r.Header.Values("X-Forwarded-For"),
 			ForwardedProto: r.Header.Values("X-Forwarded-Proto"), ForwardedHost: r.Header.Values("X-Forwarded-Host")})
 		if !q.HostAllowed() {
-			http.Error(w, wrongName, http.StatusForbidden)
+			refuse(w, r)
 			return
 		}
 		h.Set("Content-Security-Policy", contentPolicy(q.Sockets()))

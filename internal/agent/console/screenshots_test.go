@@ -1,6 +1,7 @@
 package console
 
 import (
+	"net"
 	"os"
 	"strings"
 	"testing"
@@ -8,6 +9,7 @@ import (
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/chromedp"
 
+	"creel/internal/credential"
 	"creel/test/openaitest"
 )
 
@@ -79,4 +81,15 @@ func shots(t *testing.T, prefix, theme string, size [2]int64) {
 	shot("10-lost")
 	b.run(b.click("#open-details"), chromedp.WaitVisible(chromedp.CSS("#details")))
 	shot("11-degraded")
+	b.run(chromedp.KeyEvent("\u001b"))
+	listener, err := net.Listen("tcp4", none.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	startOn(t, listener, t.TempDir(), relayWith(t, noModel), func(s *settings) { s.token = credential.NewSecret("another") })
+	b.until(`!document.querySelector('#gate').hidden`)
+	shot("12-outdated")
+	b.open("about:blank")
+	b.open(strings.Replace(i.url("/"), "127.0.0.1", "evil.localhost", 1))
+	shot("13-wrong-name")
 }

@@ -1,46 +1,28 @@
-// Package forward owns the listeners through which dashboards inside sandboxes
-// are opened. A port is bound first and announced then; what a connection leads to
-// is its user's business.
+// Package forward owns the listeners through which programs inside sandboxes are
+// reached, dashboards among them. A port is bound first and announced then; what a
+// connection leads to is its user's business.
 package forward
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"log/slog"
 	"net"
-	"strconv"
 	"sync"
-	"syscall"
+	"sync/atomic"
 	"time"
-
-	"creel/internal/advisory"
-	"creel/internal/host"
 )
 
-// The ports that are tried when none is asked for.
-const (
-	FirstPort = 18789
-	LastPort  = 18799
-)
+// MaxConnections is how many connections one forward carries at a time. One more
+// is reset at once, and counted.
+const MaxConnections = 512
 
-// MaxConnections is how many connections one forward carries at a time; more are
-// closed at once.
-const MaxConnections = 200
+// window is how many bytes the kernel takes from one end of a connection that the
+// other does not read; it counts them double.
+const window = 1 << 20
 
 // acceptPause is the wait after a connection could not be accepted.
 const acceptPause = 50 * time.Millisecond
-
-// Wanted says where a listener should be.
-type Wanted struct {
-	Bind string // address; "" is 127.0.0.1
-	// Port is the wanted port. With Explicit only it will do; else it is tried
-	// first, then Last, then FirstPort to LastPort, then any.
-	Port     int
-	Explicit bool
-	Last     int // the port it had before; 0 without one
-}
 
 // Dial connects to what a forward leads to, for the connection that came from
 // outside. It neither reads from that nor writes to it.
@@ -49,22 +31,23 @@ type Dial func(ctx context.Context, outside net.Conn) (net.Conn, error)
 // Forward is a bound listener.
 type Forward struct {
 	listener *net.TCPListener
+	taken    *Taken
 	dial     Dial
 	log      *slog.Logger
 	ctx      context.Context
 	cancel   context.CancelFunc
 	places   chan struct{}
+	refused  atomic.Uint64
 	work     sync.WaitGroup
 }
 
-// Listen binds and serves until Close. A taken explicit port is an
-// *advisory.Problem "dashboard-port-taken" that names the holder if it may be seen.
+// Listen binds and serves until Close. A taken explicit port is a *Taken.
 func Listen(ctx context.Context, w Wanted, dial Dial, log *slog.Logger) (*Forward, error) {
-	l, err := bind(ctx, w)
+	l, taken, err := bind(ctx, w)
 	if err != nil {
 		return nil, err
 	}
-	f := &Forward{listener: l.(*net.TCPListener), dial: dial, log: log, places: make(chan struct{}, MaxConnections)}
+	f := &Forward{listener: l, taken: taken, dial: dial, log: log, places: make(chan struct{}, MaxConnections)}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	f.work.Add(1)
 	go f.accept()
@@ -73,6 +56,14 @@ func Listen(ctx context.Context, w Wanted, dial Dial, log *slog.Logger) (*Forwar
 
 // Port is where it listens.
 func (f *Forward) Port() int { return f.listener.Addr().(*net.TCPAddr).Port }
+
+// Taken is the port that it would rather have and who had it when this one was
+// bound; nil when it has the one that was tried first.
+func (f *Forward) Taken() *Taken { return f.taken }
+
+// Connections tells how many are carried now and how many were refused so far
+// because there were MaxConnections.
+func (f *Forward) Connections() (open int, refused uint64) { return len(f.places), f.refused.Load() }
 
 // Close gives the port back, ends the connections and returns when they have
 // ended.
@@ -86,61 +77,16 @@ func (f *Forward) Close() error {
 	return err
 }
 
-// candidates lists the ports to try, in order, each once. 0 is any.
-func candidates(w Wanted) []int {
-	if w.Explicit && w.Port > 0 {
-		return []int{w.Port}
-	}
-	var list []int
-	seen := map[int]bool{}
-	add := func(p int) {
-		if p > 0 && p <= 65535 && !seen[p] {
-			seen[p] = true
-			list = append(list, p)
-		}
-	}
-	add(w.Last)
-	add(w.Port)
-	for p := FirstPort; p <= LastPort; p++ {
-		add(p)
-	}
-	return append(list, 0)
-}
-
-func bind(ctx context.Context, w Wanted) (net.Listener, error) {
-	if w.Bind == "" {
-		w.Bind = "127.0.0.1"
-	}
-	var last error
-	for _, port := range candidates(w) {
-		l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", net.JoinHostPort(w.Bind, strconv.Itoa(port)))
-		if err == nil {
-			return l, nil
-		}
-		last = err
-		if !errors.Is(err, syscall.EADDRINUSE) && !errors.Is(err, syscall.EACCES) {
-			break
-		}
-	}
-	if w.Explicit && errors.Is(last, syscall.EADDRINUSE) {
-		holder := "another process"
-		if h, ok := host.PortHolder(w.Port); ok {
-			holder = h.String()
-		}
-		return nil, advisory.New("dashboard-port-taken", fmt.Sprintf("port %d is taken by %s", w.Port, holder), last)
-	}
-	return nil, fmt.Errorf("listen for dashboard: %w", last)
-}
-
 func (f *Forward) accept() {
 	defer f.work.Done()
+	full := false
 	for {
 		c, err := f.listener.AcceptTCP()
 		if errors.Is(err, net.ErrClosed) {
 			return
 		}
 		if err != nil { // out of descriptors, for one: the next connection may do
-			f.log.Warn("accept dashboard connection", slog.Any("error", err))
+			f.log.Warn("accept forwarded connection", slog.Int("port", f.Port()), slog.Any("error", err))
 			pause := time.NewTimer(acceptPause)
 			select {
 			case <-pause.C:
@@ -152,8 +98,14 @@ func (f *Forward) accept() {
 		}
 		select {
 		case f.places <- struct{}{}:
+			full = false
 		default:
-			_ = c.Close()
+			f.refused.Add(1)
+			reset(c)
+			if !full { // once, not once a connection
+				full = true
+				f.log.Warn("a forward has no place for more connections", slog.Int("port", f.Port()), slog.Int("connections", MaxConnections))
+			}
 			continue
 		}
 		f.work.Add(1)
@@ -166,40 +118,22 @@ func (f *Forward) accept() {
 }
 
 func (f *Forward) serve(outside *net.TCPConn) {
-	defer outside.Close()
 	inside, err := f.dial(f.ctx, outside)
 	if err != nil {
-		_ = outside.SetLinger(0) // a reset says "nobody there"; an orderly end would look like an empty answer
-		f.log.Debug("reach dashboard", slog.Any("error", err))
+		reset(outside)
+		f.log.Debug("reach into sandbox", slog.Int("port", f.Port()), slog.Any("error", err))
 		return
+	}
+	for _, c := range []net.Conn{outside, inside} {
+		if tcp, is := c.(interface{ SetReadBuffer(int) error }); is {
+			_ = tcp.SetReadBuffer(window) // else the kernel's own choice, which is larger
+		}
 	}
 	Join(f.ctx, outside, inside)
 }
 
-// Join carries bytes both ways between two connections, passes the end of either
-// direction on, and returns with both closed when both directions have ended,
-// either failed, or ctx is done.
-func Join(ctx context.Context, a, b net.Conn) {
-	stop := context.AfterFunc(ctx, func() {
-		_ = a.Close()
-		_ = b.Close()
-	})
-	defer stop()
-	var both sync.WaitGroup
-	carry := func(to, from net.Conn) {
-		if _, err := io.Copy(to, from); err != nil {
-			_ = to.Close()
-			_ = from.Close()
-			return
-		}
-		if half, can := to.(interface{ CloseWrite() error }); !can || half.CloseWrite() != nil {
-			_ = to.Close()
-			_ = from.Close()
-		}
-	}
-	both.Go(func() { carry(a, b) })
-	both.Go(func() { carry(b, a) })
-	both.Wait()
-	_ = a.Close()
-	_ = b.Close()
+// reset says "nobody there"; an orderly end would look like an empty answer.
+func reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	_ = c.Close()
 }

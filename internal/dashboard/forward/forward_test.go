@@ -17,8 +17,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"go.uber.org/goleak"
-
-	"creel/internal/advisory"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -116,21 +114,37 @@ func TestTakenPort(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	taken := l.Addr().(*net.TCPAddr).Port
-	_, err = Listen(t.Context(), Wanted{Port: taken, Explicit: true}, nil, slog.New(slog.DiscardHandler))
-	if p, ok := advisory.Of(err); !ok || p.ID != "dashboard-port-taken" || !strings.Contains(err.Error(), fmt.Sprint("pid ", os.Getpid())) {
+	port := l.Addr().(*net.TCPAddr).Port
+	holder := fmt.Sprintf("forward.test (pid %d)", os.Getpid())
+	_, err = Listen(t.Context(), Wanted{Port: port, Explicit: true}, nil, slog.New(slog.DiscardHandler))
+	var taken *Taken
+	if !errors.As(err, &taken) || taken.Port != port || taken.PID != os.Getpid() || err.Error() != fmt.Sprintf("port %d is taken by %s", port, holder) {
 		t.Errorf("explicit port: %v", err)
 	}
-	if f := listen(t, Wanted{Port: taken}, nil); f.Port() == taken {
-		t.Error("bound what is taken")
+	f := listen(t, Wanted{Port: port}, nil)
+	if now := f.Taken(); f.Port() == port || now == nil || now.Port != port || now.Holder != holder {
+		t.Errorf("port %d instead of %d: %+v", f.Port(), port, now)
 	}
 	first := listen(t, Wanted{}, nil)
 	last := first.Port()
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if again := listen(t, Wanted{Last: last}, nil); again.Port() != last {
-		t.Errorf("port %d again is %d", last, again.Port())
+	if again := listen(t, Wanted{Last: last}, nil); again.Port() != last || again.Taken() != nil {
+		t.Errorf("port %d again is %d, %v", last, again.Port(), again.Taken())
+	}
+	// Who listens everywhere listens here as well.
+	if _, err := Listen(t.Context(), Wanted{Bind: "0.0.0.0", Port: port, Explicit: true}, nil, slog.New(slog.DiscardHandler)); !errors.As(err, &taken) {
+		t.Errorf("a wide bind beside a narrow one: %v", err)
+	}
+}
+
+func TestAddressOfAnotherMachine(t *testing.T) {
+	for _, bind := range []string{"192.0.2.7", "::1", "2001:db8::1"} {
+		_, err := Listen(t.Context(), Wanted{Bind: bind}, nil, slog.New(slog.DiscardHandler))
+		if err == nil || !strings.Contains(err.Error(), bind) {
+			t.Errorf("bound to %s: %v", bind, err)
+		}
 	}
 }
 
@@ -161,14 +175,22 @@ func TestConnectionsAreBounded(t *testing.T) {
 	for range MaxConnections {
 		<-inside
 	}
-	if _, err := dialled(t, f).Read(make([]byte, 1)); err == nil {
-		t.Error("one too many was served")
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", f.Port()))
+	if err == nil { // else the reset came before the connection was through
+		defer c.Close()
+		_, err = c.Read(make([]byte, 1))
 	}
-	if got := open.Load(); got != MaxConnections {
-		t.Errorf("%d were served", got)
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("one too many: %v", err)
+	}
+	if now, refused := f.Connections(); int(open.Load()) != MaxConnections || now != MaxConnections || refused != 1 {
+		t.Errorf("%d were served, %d are, %d refused", open.Load(), now, refused)
 	}
 	if err := f.Close(); err != nil { // ends those that wait
 		t.Error(err)
+	}
+	if now, _ := f.Connections(); now != 0 {
+		t.Errorf("%d are served after the end", now)
 	}
 }
 

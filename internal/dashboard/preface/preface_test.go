@@ -2,6 +2,7 @@ package preface
 
 import (
 	"bytes"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -125,6 +126,26 @@ func TestBrokenHeaders(t *testing.T) {
 	}
 }
 
+// A client that writes a header of its own writes it behind the gateway's, where it
+// is nothing.
+func TestSecondHeaderIsNone(t *testing.T) {
+	var b bytes.Buffer
+	if err := Write(&b, tcp(t, "203.0.113.9:5000"), tcp(t, "192.0.2.7:18789"), dashboard.Access{}); err != nil {
+		t.Fatal(err)
+	}
+	var second bytes.Buffer
+	if err := Write(&second, tcp(t, "10.1.2.3:5000"), tcp(t, "192.0.2.7:18789"), access); err != nil {
+		t.Fatal(err)
+	}
+	rules, rest, err := exchange(t, append(b.Bytes(), second.Bytes()...))
+	if err != nil || rest != second.String() {
+		t.Errorf("read %q, %v", rest, err)
+	}
+	if q := rules.Read(dashboard.Headers{Host: "agent.example"}); q.HostAllowed() || q.Client.String() != "203.0.113.9" {
+		t.Errorf("believed %+v", q)
+	}
+}
+
 // Where there is nothing but another kind of connection, nothing is declared.
 func TestOtherConnections(t *testing.T) {
 	a, b := net.Pipe()
@@ -153,14 +174,13 @@ func TestUnderHTTP(t *testing.T) {
 	go func() { defer close(ended); server.Serve(Listen(raw, 50*time.Millisecond)) }()
 	defer func() { server.Close(); <-ended }()
 
-	transport := &http.Transport{DialContext: nil}
-	transport.Dial = func(network, address string) (net.Conn, error) {
-		c, err := net.Dial(network, address)
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, network, address)
 		if err == nil {
 			err = Write(c, tcp(t, "203.0.113.5:4444"), tcp(t, "192.0.2.7:18789"), access)
 		}
 		return c, err
-	}
+	}}
 	defer transport.CloseIdleConnections()
 	resp, err := (&http.Client{Transport: transport}).Get("http://" + raw.Addr().String())
 	if err != nil {

@@ -58,7 +58,7 @@ func (c *client) problem(ctx context.Context, operation string, err error) error
 	case codes.Unauthenticated, codes.PermissionDenied:
 		return advisory.New("gateway-certificate-refused", "gateway at "+c.endpoint+" refused the call", cause)
 	case codes.Unimplemented:
-		return fmt.Errorf("%w (the gateway does not know this call; is it of another version?)", cause)
+		return advisory.New("gateway-call-missing", "the gateway does not know this call; it may be of another version", cause, "creel gateway status", "creel gateway restart")
 	}
 	return cause
 }

@@ -28,11 +28,15 @@ func (c *client) Inspect(ctx context.Context, probe bool, names ...string) ([]ga
 }
 
 func inspectionFrom(s *creelv1.SandboxInspection) gateway.Inspection {
+	var forwards []gateway.Forward
+	for _, f := range s.GetForwards() {
+		forwards = append(forwards, forwardFrom(f))
+	}
 	return gateway.Inspection{Name: s.GetName(), ID: s.GetId(), Agent: s.GetAgentName(), Phase: sandbox.Phase(s.GetPhase()),
 		Message: s.GetMessage(), Reason: s.GetReason(), Wanted: sandbox.Wanted(s.GetWanted()), Connected: s.GetConnected(),
 		ConnectedSince: at(s.GetConnectedSinceMs()), State: stateFrom(s.GetState()), Health: healthFrom(s.GetAgent()),
 		Dashboard: forwardFrom(s.GetDashboard()), PolicyDeclared: s.GetPolicyDeclared(), Model: s.GetModel(), CreatedAt: at(s.GetCreatedAtMs()),
-		Labels: s.GetLabels()}
+		Labels: s.GetLabels(), Forwards: forwards}
 }
 
 // at is the moment of a time in milliseconds; 0 is no moment.
@@ -59,7 +63,8 @@ func healthFrom(a *creelv1.AgentHealth) gateway.AgentHealth {
 
 func forwardFrom(f *creelv1.Forward) gateway.Forward {
 	return gateway.Forward{Sandbox: f.GetSandbox(), Bind: f.GetBind(), Port: int(f.GetPort()), WantedPort: int(f.GetWantedPort()),
-		TargetPort: int(f.GetTargetPort()), Bound: f.GetBound(), Error: f.GetError()}
+		TargetPort: int(f.GetTargetPort()), Bound: f.GetBound(), Stopped: f.GetStopped(), Error: f.GetError(), Reason: f.GetReason(),
+		TakenPort: int(f.GetTakenPort()), TakenBy: f.GetTakenBy(), Connections: int(f.GetConnections()), Refused: f.GetRefused()}
 }
 
 func stateFrom(p *creelv1.SandboxState) sandbox.State {

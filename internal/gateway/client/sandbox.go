@@ -38,7 +38,13 @@ func specTo(s sandbox.Spec) (*openshellv1.SandboxSpec, error) {
 		if d.Preface { // left out otherwise: a gateway of an earlier version does not know it
 			board["preface"] = true
 		}
+		if d.Stopped { // the same
+			board["stopped"] = true
+		}
 		own["dashboard"] = board
+	}
+	if len(s.Forwards) > 0 {
+		own["forwards"] = s.Forwards
 	}
 	text, err := json.Marshal(map[string]any{"process": own})
 	if err != nil {
@@ -271,6 +277,26 @@ func (c *client) RotateDashboardToken(ctx context.Context, name string) (bool, e
 	defer cancel()
 	r, err := c.creel.RotateDashboardToken(ctx, &creelv1.RotateDashboardTokenRequest{Name: name})
 	return r.GetRestartNeeded(), c.problem(ctx, operation, err)
+}
+
+// UpdateForwards implements gateway.Updater.
+func (c *client) UpdateForwards(ctx context.Context, name string, spec sandbox.Spec) (gateway.Inspection, error) {
+	operation := "change the forwards of sandbox " + name
+	ctx, cancel := budget.Context(ctx, budget.Operation, operation)
+	defer cancel()
+	r := &creelv1.UpdateForwardsRequest{Name: name}
+	if d := spec.Dashboard; d.TargetPort != 0 {
+		r.Dashboard = &creelv1.Listener{Bind: d.Bind, Port: uint32(d.Port), PortExplicit: d.PortExplicit, Stopped: d.Stopped,
+			PublicUrl: d.PublicURL, TrustedProxies: d.TrustedProxies}
+	}
+	for _, f := range spec.Forwards {
+		r.Forwards = append(r.Forwards, &creelv1.Listener{Bind: f.Bind, Port: uint32(f.Port), PortExplicit: f.Port != 0, TargetPort: uint32(f.TargetPort)})
+	}
+	answer, err := c.creel.UpdateForwards(ctx, r)
+	if err != nil {
+		return gateway.Inspection{}, c.problem(ctx, operation, err)
+	}
+	return inspectionFrom(answer.GetSandbox()), nil
 }
 
 // Dashboard implements gateway.Client.

@@ -30,17 +30,15 @@ func (h *Hub) Join(stream frames, sandboxID string) error {
 	if init == nil {
 		return status.Error(codes.InvalidArgument, "the first frame of a relay stream is init")
 	}
-	h.mu.Lock()
-	p := h.pending[init.GetChannelId()]
-	h.mu.Unlock()
-	if p == nil || p.sandboxID != sandboxID {
-		return status.Error(codes.NotFound, "nobody waits for this channel")
+	p := h.waiting(sandboxID, init.GetChannelId())
+	if p == nil {
+		return status.Error(codes.NotFound, errNobody.Error())
 	}
 	c := &Conn{stream: stream, done: make(chan struct{}), release: p.release}
 	select {
 	case p.joined <- c:
 	case <-p.gone:
-		return status.Error(codes.NotFound, "nobody waits for this channel any more")
+		return status.Error(codes.NotFound, errGone.Error())
 	case <-stream.Context().Done():
 		return stream.Context().Err()
 	case <-h.closed:

@@ -1,7 +1,10 @@
 // Package relay reaches into sandboxes over the sessions that their supervisors
-// hold: the gateway never dials a sandbox, it asks for a stream and is dialled.
+// hold: the gateway never dials a sandbox, it asks for a connection and is given
+// one.
 //
-// A connection is one RelayStream. The supervisor's end closing its sending side
+// A supervisor of Creel's own hands over the connection itself (package handover).
+// Others, and what is no connection, as the SSH server, are carried by a
+// RelayStream. The supervisor's end closing its sending side
 // ends what can be read here. gRPC gives a server no such half-close, so a data
 // frame without bytes says "no more data follows in this direction"; it is
 // understood in both. Nothing is buffered beyond the stream's flow-control window:
@@ -23,7 +26,8 @@ import (
 	"creel/internal/budget"
 )
 
-// Limits of a hub, as OpenShell's gateway has them.
+// Limits of a hub, as OpenShell's gateway has them. A connection that was handed
+// over burdens no session: it counts only while it is being opened.
 const (
 	MaxConnections        = 256 // open or being opened, over all sandboxes
 	MaxSandboxConnections = 32  // the same, for one sandbox
@@ -71,7 +75,7 @@ type pending struct {
 	sandboxID string
 	session   *Session
 	release   func()
-	joined    chan *Conn
+	joined    chan net.Conn
 	refused   chan error
 	gone      chan struct{} // closed when nobody waits any more
 }
@@ -113,8 +117,9 @@ func (h *Hub) Drop(sandboxID, reason string) {
 }
 
 // Open connects to target inside a sandbox. It waits for a session within the
-// budget session-wait and for the supervisor's stream within relay-open. The
-// connection ends with the session, not with ctx.
+// budget session-wait and for the supervisor's connection within relay-open. The
+// connection ends with the session, not with ctx. It is a *Handed when it was
+// handed over, else a *Conn.
 func (h *Hub) Open(ctx context.Context, sandboxID string, target Target) (net.Conn, error) {
 	release, err := h.reserve(sandboxID)
 	if err != nil {
@@ -151,13 +156,13 @@ func (h *Hub) reserve(sandboxID string) (func(), error) {
 	}), nil
 }
 
-func (h *Hub) connect(ctx context.Context, sandboxID string, target Target, release func()) (*Conn, error) {
+func (h *Hub) connect(ctx context.Context, sandboxID string, target Target, release func()) (net.Conn, error) {
 	session, err := h.await(ctx, sandboxID)
 	if err != nil {
 		return nil, err
 	}
 	channelID := uuid.NewString()
-	p := &pending{sandboxID: sandboxID, session: session, release: release, joined: make(chan *Conn),
+	p := &pending{sandboxID: sandboxID, session: session, release: release, joined: make(chan net.Conn),
 		refused: make(chan error, 1), gone: make(chan struct{})}
 	h.mu.Lock()
 	h.pending[channelID] = p
@@ -169,7 +174,7 @@ func (h *Hub) connect(ctx context.Context, sandboxID string, target Target, rele
 		close(p.gone)
 	}()
 
-	ctx, cancel := budget.Context(ctx, budget.RelayOpen, "open relay: supervisor's stream did not come")
+	ctx, cancel := budget.Context(ctx, budget.RelayOpen, "open relay: supervisor's connection did not come")
 	defer cancel()
 	open := &openshellv1.RelayOpen{ChannelId: channelID}
 	if target.SSH {

@@ -141,10 +141,8 @@ func (h *Hub) receive(stream grpc.BidiStreamingServer[openshellv1.SupervisorMess
 // refuse tells whoever waits for a channel that it will not come. A connection
 // that exists ends with its own stream.
 func (h *Hub) refuse(sandboxID, channelID, reason string) {
-	h.mu.Lock()
-	p := h.pending[channelID]
-	h.mu.Unlock()
-	if p == nil || p.sandboxID != sandboxID {
+	p := h.waiting(sandboxID, channelID)
+	if p == nil {
 		return
 	}
 	select {

@@ -21,6 +21,9 @@ type Driver struct {
 	// Silent supervisors do not report their state; Main is what others say.
 	Silent bool
 	Main   string
+	// HandsOver is the socket on which supervisors hand connections over; "" has
+	// them open streams.
+	HandsOver string
 }
 
 // NewDriver makes a driver whose supervisors dial the gateway's socket.
@@ -57,7 +60,7 @@ func (d *Driver) Start(ctx context.Context, h sandbox.Handle, token, dashboard, 
 	if d.supervisors[h.ID] != nil {
 		return nil
 	}
-	s, err := startSupervisor(d.socket, h.ID, token.Reveal(), d.Silent, d.Main)
+	s, err := startSupervisor(d.socket, d.HandsOver, h.ID, token.Reveal(), d.Silent, d.Main)
 	if err != nil {
 		return err
 	}

@@ -83,6 +83,7 @@ func New(tb testing.TB, change ...func(*server.Config)) *Gateway {
 	tb.Helper()
 	dir := Directory(tb)
 	g := &Gateway{tb: tb, Driver: NewDriver(dir.Socket())}
+	g.Driver.HandsOver = dir.RelaySocket()
 	g.Config = server.Config{Gateway: dir, Material: Material(tb), Port: 27670, Driver: g.Driver, Version: "1.2.3-test",
 		BuildID: "build-test", Log: slog.New(slog.NewTextHandler(tb.Output(), nil))}
 	for _, c := range change {

@@ -24,6 +24,8 @@ import (
 
 	creelv1 "creel/api/creel/v1"
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/credential"
+	"creel/internal/handover"
 	"creel/internal/server"
 	"creel/internal/server/remote"
 )
@@ -59,16 +61,18 @@ type Supervisor struct {
 	Conn  *grpc.ClientConn
 	token atomic.Pointer[string]
 
-	// Silent keeps it from reporting its state.
-	silent bool
+	// silent keeps it from reporting its state. handsOver is the socket to hand
+	// connections over on; "" is none: then they are streams.
+	silent    bool
+	handsOver string
 
 	cancel context.CancelFunc
 	done   chan struct{}
 	lines  []*openshellv1.SandboxLogLine
 }
 
-func startSupervisor(socket, id, token string, silent bool, main string) (*Supervisor, error) {
-	s := &Supervisor{ID: id, done: make(chan struct{}), silent: silent}
+func startSupervisor(socket, handsOver, id, token string, silent bool, main string) (*Supervisor, error) {
+	s := &Supervisor{ID: id, done: make(chan struct{}), silent: silent, handsOver: handsOver}
 	s.token.Store(&token)
 	conn, err := Dialled(socket, func() string { return *s.token.Load() })
 	if err != nil {
@@ -151,7 +155,7 @@ func (s *Supervisor) session(ctx context.Context, main string) error {
 		if o := m.GetRelayOpen(); o != nil {
 			ctx, end := context.WithCancel(ctx)
 			ends[o.GetChannelId()] = end
-			relays.Go(func() { _ = relay(ctx, api, o) })
+			relays.Go(func() { _ = s.relay(ctx, api, o) })
 		}
 		if end := ends[m.GetRelayClose().GetChannelId()]; end != nil {
 			end()
@@ -159,13 +163,18 @@ func (s *Supervisor) session(ctx context.Context, main string) error {
 	}
 }
 
-// relay joins a stream to a port of this machine, or to an SSH server.
-func relay(ctx context.Context, api openshellv1.OpenShellClient, o *openshellv1.RelayOpen) error {
+// relay joins a stream to a port of this machine, or to an SSH server, or hands the
+// connection over.
+func (s *Supervisor) relay(ctx context.Context, api openshellv1.OpenShellClient, o *openshellv1.RelayOpen) error {
 	var inside net.Conn
 	if o.GetTcp() != nil {
 		var err error
 		if inside, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", o.GetTcp().GetPort())); err != nil {
 			return err // no answer: the hub has to live with it
+		}
+		if s.handsOver != "" {
+			defer inside.Close()
+			return handover.Send(ctx, s.handsOver, handover.Offer{Channel: o.GetChannelId(), Token: credential.NewSecret(*s.token.Load())}, inside.(*net.TCPConn))
 		}
 	} else {
 		ours, theirs := net.Pipe()

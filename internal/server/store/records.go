@@ -24,6 +24,9 @@ type Sandbox struct {
 	// DashboardPort is the port that the dashboard's listener had last; it is asked
 	// for again after a restart.
 	DashboardPort int `json:"dashboard_port,omitempty"`
+	// ForwardPorts are the ports that forwards had last for which nobody named one, by
+	// their port inside.
+	ForwardPorts map[int]int `json:"forward_ports,omitempty"`
 	// DashboardToken and RelayToken are sealed by the gateway's keyring.
 	DashboardToken []byte `json:"dashboard_token"`
 	RelayToken     []byte `json:"relay_token"`

@@ -182,8 +182,13 @@ func (b *Box) Listen(ctx context.Context, port int) (net.Listener, error) {
 	return net.FileListener(r.files[0])
 }
 
-// Dial connects to a loopback port as the programs inside see it.
+// Dial connects to a loopback port as the programs inside see it. In the tier
+// landlock, which lets them bind DashboardPort alone, every other port is this
+// machine's and is not connected to.
 func (b *Box) Dial(ctx context.Context, port int) (net.Conn, error) {
+	if b.plan.Tier == sandbox.TierLandlock && port != b.DashboardPort() {
+		return nil, fmt.Errorf("connect to port %d: the sandbox has no network of its own, and only port %d is its", port, b.DashboardPort())
+	}
 	if b.plan.Tier != sandbox.TierNamespaces {
 		ctx, cancel := budget.Context(ctx, budget.TCP, "connect to the sandbox")
 		defer cancel()

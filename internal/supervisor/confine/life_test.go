@@ -224,6 +224,18 @@ func TestListenAndDial(t *testing.T) {
 	})
 }
 
+// What listens on this machine is not reached as if it were inside.
+func TestDialStaysInside(t *testing.T) {
+	tiers(t, func(t *testing.T, tier sandbox.Tier) {
+		here := listenHere(t, "tcp4", "127.0.0.1:0").(*net.TCPAddr).Port
+		b := start(t, profile(t, tier))
+		if c, err := b.Dial(t.Context(), here); err == nil {
+			_ = c.Close()
+			t.Error("a port of this machine was reached")
+		}
+	})
+}
+
 // Without a network of its own a box takes another port when its own is taken.
 func TestPortsAreReplaced(t *testing.T) {
 	need(t, sandbox.TierLandlock)

@@ -31,12 +31,15 @@ type Config struct {
 	Socket string // the gateway's Unix socket
 	// Moved, if not nil, tells where the socket is by now: a gateway may be started
 	// again with another directory for sockets. Empty is where it was.
-	Moved      func() string
-	TokenFile  string // read for every call, so that a renewed token works at once
-	SandboxID  string
-	InstanceID string // of this supervisor, new at every start
-	Log        *slog.Logger
-	Lines      *logs.Log
+	Moved func() string
+	// RelaySocket tells where the gateway of a socket takes connections into the
+	// sandbox; a gateway without it gets them as streams. nil is none.
+	RelaySocket func(socket string) string
+	TokenFile   string // read for every call, so that a renewed token works at once
+	SandboxID   string
+	InstanceID  string // of this supervisor, new at every start
+	Log         *slog.Logger
+	Lines       *logs.Log
 	// State is what the sandbox is like now; called after every Changed.
 	State func() sandbox.State
 	// Dial connects to a loopback port inside the sandbox.
@@ -99,6 +102,10 @@ func New(cfg Config) *Client {
 		routes: &Routes{fresh: cfg.Pace.Fresh, first: make(chan struct{})}}
 }
 
+// window is how much the gateway may send on one stream before it was read, in
+// bytes.
+const window = 256 << 10
+
 // connect makes the connection of one session. The waits between sessions are
 // Run's, so a connection that fails is not tried again by itself.
 func (c *Client) connect() (*grpc.ClientConn, error) {
@@ -109,6 +116,8 @@ func (c *Client) connect() (*grpc.ClientConn, error) {
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket: the kernel says who is there
 		grpc.WithPerRPCCredentials(tokenFile(c.cfg.TokenFile)),
 		grpc.WithReadBufferSize(16<<10), grpc.WithWriteBufferSize(16<<10),
+		// Fixed: a window that grows is memory of this process for what is not read.
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(4*window),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("make client of the gateway: %w", err)

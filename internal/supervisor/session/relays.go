@@ -12,6 +12,7 @@ import (
 
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/budget"
+	"creel/internal/handover"
 	"creel/internal/supervisor/sshd"
 )
 
@@ -72,7 +73,8 @@ func (r *relays) start(ctx context.Context, o *openshellv1.RelayOpen) {
 	})
 }
 
-// serve connects inside, opens the stream and joins the two.
+// serve connects inside and hands the connection over, or opens a stream and joins
+// the two.
 func (r *relays) serve(ctx context.Context, o *openshellv1.RelayOpen) {
 	inside, finish, err := r.session.dial(ctx, o)
 	if err != nil {
@@ -80,6 +82,11 @@ func (r *relays) serve(ctx context.Context, o *openshellv1.RelayOpen) {
 		return
 	}
 	defer finish()
+	if tcp, is := inside.(*net.TCPConn); is && r.session.handOver(ctx, o.GetChannelId(), tcp) {
+		_ = inside.Close() // the gateway has it
+		r.result(ctx, o.GetChannelId(), nil)
+		return
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	s, err := r.session.openshell.RelayStream(ctx)
@@ -93,6 +100,22 @@ func (r *relays) serve(ctx context.Context, o *openshellv1.RelayOpen) {
 	}
 	r.result(ctx, o.GetChannelId(), nil)
 	join(ctx, cancel, s, inside)
+}
+
+// handOver gives a connection to the gateway. false: it did not take it, as one
+// that knows only streams.
+func (c *Client) handOver(ctx context.Context, channelID string, inside *net.TCPConn) bool {
+	if c.cfg.RelaySocket == nil {
+		return false
+	}
+	token, err := tokenFile(c.cfg.TokenFile).read()
+	if err != nil {
+		return false // the stream will say so
+	}
+	ctx, cancel := budget.Context(ctx, budget.Probe, "hand a connection over to the gateway")
+	defer cancel()
+	err = handover.Send(ctx, c.cfg.RelaySocket(c.socket()), handover.Offer{Channel: channelID, Token: token}, inside)
+	return err == nil
 }
 
 // dial connects to what a RelayOpen names. finish returns when what serves the

@@ -10,6 +10,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -386,6 +387,62 @@ func TestRelayBackPressure(t *testing.T) {
 	if n := <-wrote; total != n || n != size {
 		t.Errorf("wrote %d, got %d", n, total)
 	}
+}
+
+// What a program inside does not read stays at the gateway, but for the sockets'
+// buffers and one window.
+func TestRelayBackPressureInside(t *testing.T) {
+	r := start(t, nil)
+	over := make(chan struct{})
+	port := serve(t, func(c net.Conn) {
+		_ = c.(*net.TCPConn).SetReadBuffer(64 << 10)
+		<-over
+	})
+	defer close(over)
+	j := r.open(t, "c1", tcp("127.0.0.1", port))
+	defer close(j.end)
+	sent := make(chan int)
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		for j.stream.Send(data(make([]byte, chunk))) == nil {
+			sent <- chunk
+		}
+	}()
+	total := 0
+	for quiet := false; !quiet; {
+		select {
+		case n := <-sent:
+			if total += n; total > 16<<20 {
+				t.Fatalf("%d bytes went where nobody reads", total)
+			}
+		case <-time.After(300 * time.Millisecond):
+			quiet = true
+		}
+	}
+	before := heap()
+	if total < window {
+		t.Errorf("only %d bytes went", total)
+	}
+	r.stop()
+	for waiting := true; waiting; {
+		select {
+		case <-sent:
+		case <-stopped:
+			waiting = false
+		}
+	}
+	<-r.done
+	if freed := before - heap(); freed > 2*window {
+		t.Errorf("%d bytes were in use for what nobody reads", freed)
+	}
+}
+
+func heap() int {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return int(m.HeapAlloc)
 }
 
 func TestRelayRefusals(t *testing.T) {
