@@ -105,7 +105,8 @@ func pause(ctx context.Context, exited <-chan struct{}) error {
 // child is a launched daemon with the pipe on which it answers.
 type child struct {
 	*launch.Child
-	// answered yields the handshake's line, or the error of reading it.
+	// answered yields the handshake's line, or the error of reading it. It is closed
+	// without one when the child has ended without a word.
 	answered chan lineRead
 	nonce    string
 }
@@ -133,7 +134,10 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, executabl
 
 	var a answer
 	select {
-	case read := <-c.answered:
+	case read, said := <-c.answered:
+		if !said {
+			return c.failed(answer{}, nil, nil)
+		}
 		if a, err = read.answer, read.err; err == nil {
 			err = a.check(c.nonce, c.PID())
 		}
@@ -197,6 +201,7 @@ func (r *Runtime) spawn(executable string, with settings) (_ *child, err error) 
 		return nil, err
 	}
 	go func() {
+		defer close(c.answered)
 		defer upRead.Close()
 		var read lineRead
 		read.err = readLine(upRead, &read.answer)
@@ -225,8 +230,8 @@ func (c *child) lastAnswer(ctx context.Context) answer {
 	t := time.NewTimer(lastWord)
 	defer t.Stop()
 	select {
-	case read := <-c.answered:
-		if read.err == nil && read.answer.check(c.nonce, c.PID()) == nil {
+	case read, said := <-c.answered:
+		if said && read.err == nil && read.answer.check(c.nonce, c.PID()) == nil {
 			return read.answer
 		}
 	case <-t.C:
