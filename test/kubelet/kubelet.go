@@ -252,6 +252,9 @@ func (n *Node) logs(w http.ResponseWriter, r *http.Request) {
 		all := strings.SplitAfter(strings.TrimSuffix(text, "\n"), "\n")
 		text = strings.Join(all[max(0, len(all)-lines):], "")
 	}
+	if r.URL.Query().Get("sinceTime") != "" {
+		text = "" // lines here have no time, and all are of before
+	}
 	_, _ = io.WriteString(w, text)
 	if r.URL.Query().Get("follow") != "true" {
 		return

@@ -60,19 +60,14 @@ func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
 		}
 		switch {
 		case m.Labels[managedByLabel] != managedBy || m.Labels[instanceLabel] != s.gateway || m.UID == "" || m.DeletionTimestamp != nil:
-		// A gateway whose template was pointed at a backup uses it.
-		case !gone && (!slices.Contains(want.Stored(), of) || slices.Contains(membersOf(want), name)):
+		// It is of another set; or the gateway's template was pointed at a backup, which
+		// is a member now, in the place of what it is a backup of.
+		case !gone && !slices.Contains(want.Stored(), of):
 		default:
 			found = append(found, Leftover{o})
 		}
 	}
 	return found, nil
-}
-
-// membersOf are the names that a gateway's own members are stored under.
-func membersOf(want bundle.Requirements) []string {
-	want.Further = nil
-	return want.Stored()
 }
 
 // Remove deletes leftovers, each only as it was found.

@@ -209,7 +209,12 @@ func TestPodIsReplacedBehindAnOpenTunnel(t *testing.T) {
 	w, _ := healthy(t, "0.0.88")
 	w.forwarding()
 	before := w.uid()
-	w.leads(before)
+	f := w.leads(before)
+	conn, err := net.Dial("tcp", net.JoinHostPort(bind, strconv.Itoa(f.marker.Port)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
 	w.Must(t, "DELETE", w.path("api/v1", "pods", "openshell-0"), map[string]any{"gracePeriodSeconds": 0}) // and no Cut
 	w.eventually("another pod", func() bool { return w.pod() != before })
 	if o := w.observe(); o.Verdict == health.OK {
@@ -217,6 +222,10 @@ func TestPodIsReplacedBehindAnOpenTunnel(t *testing.T) {
 	}
 	w.serve("0.0.89", "")
 	w.leads(w.uid())
+	_ = conn.SetReadDeadline(time.Now().Add(20 * time.Second))
+	if _, err := io.ReadAll(conn); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("a connection to the pod before goes on")
+	}
 }
 
 // Two port-forwards of one gateway do not run, and a port that was asked for is not

@@ -213,9 +213,13 @@ func (r *remembering) belonged(certificate []byte) bool {
 func (u *bringingUp) failed(ctx context.Context, why error) error {
 	o := u.last
 	f := &launch.StartFailure{Ended: o.Message, Evidence: o.Evidence, Cause: why}
-	reason := o.Reason
-	if u.bad != nil && (o.Verdict == health.OK || reason == "") {
+	reason, what, next := o.Reason, "gateway "+u.r.cfg.Gateway.Name+" is not up", o.Hints
+	switch {
+	case u.bad != nil && (o.Verdict == health.OK || reason == ""):
 		f.Ended, reason = u.bad.Error(), idOf(u.bad, "secrets-unknown")
+	case o.Verdict == health.OK: // in a pod that is to be replaced
+		f.Ended, reason, what = u.sight.report.Rolling, "gateway-rolling", "gateway "+u.r.cfg.Gateway.Name+" did not start again"
+		next = []string{u.k.api.Kubectl("rollout status statefulset " + u.k.set), u.k.api.Kubectl("describe statefulset " + u.k.set)}
 	}
 	if why != nil {
 		f.Said = why.Error()
@@ -227,7 +231,7 @@ func (u *bringingUp) failed(ctx context.Context, why error) error {
 	if reason == "" {
 		reason = "gateway-unknown"
 	}
-	return advisory.New(reason, "gateway "+u.r.cfg.Gateway.Name+" is not up", f, o.Hints...)
+	return advisory.New(reason, what, f, next...)
 }
 
 // lastWords are the last lines of the container's run before this one, or of this

@@ -3,6 +3,7 @@ package kube
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -232,6 +233,39 @@ func TestRestart(t *testing.T) {
 	}
 }
 
+// As long as nobody acts on the restart it is not done, although the pod of before
+// serves.
+func TestRestartThatNobodyActsOn(t *testing.T) {
+	t.Setenv("CREEL_BUDGET_ROLLOUT", "1s")
+	w := newWorld(t, quietCluster.Get(t))
+	w.repair()
+	w.ownPod()
+	w.serve("0.0.88", "")
+	w.forwarding()
+	w.leads(w.uid())
+	if err := w.runtime().Start(within(t, 20*time.Second), nil); err != nil {
+		t.Fatal(err)
+	}
+	var p progress
+	err := w.runtime().Restart(within(t, 20*time.Second), p.report)
+	if err == nil || !strings.Contains(err.Error(), `budget "rollout"`) || !strings.Contains(err.Error(), "generation 2, observed 1") || idOf(err, "") != "gateway-rolling" {
+		t.Errorf("%v\n%s", err, &p)
+	}
+}
+
+// ownPod makes the set's pod where no controllers do.
+func (w *world) ownPod() {
+	w.Helper()
+	var set struct{ Metadata struct{ UID string } }
+	if err := json.Unmarshal([]byte(w.mustGet("statefulsets")), &set); err != nil {
+		w.Fatal(err)
+	}
+	w.Must(w, "POST", w.path("api/v1", "pods"), map[string]any{"metadata": map[string]any{"name": "openshell-0",
+		"ownerReferences": []any{map[string]any{"apiVersion": "apps/v1", "kind": "StatefulSet", "name": "openshell", "uid": set.Metadata.UID, "controller": true}}},
+		"spec": map[string]any{"nodeName": w.node.Name, "containers": []any{map[string]any{"name": "openshell", "image": "i"}}}})
+	w.Must(w, "PATCH", w.path("apis/apps/v1", "statefulsets", "openshell", "status"), map[string]any{"status": map[string]any{"observedGeneration": 1, "replicas": 1}})
+}
+
 func (w *world) mustGet(resource string) string {
 	w.Helper()
 	return string(w.Must(w, "GET", w.path("apis/apps/v1", resource, "openshell"), nil))
@@ -326,6 +360,10 @@ func TestLogsFollowThePod(t *testing.T) {
 	ended := make(chan error, 1)
 	go func() { ended <- w.runtime().Logs(ctx, &b, 1, true) }()
 	w.eventually("the last line", func() bool { return strings.HasPrefix(b.String(), "line 3") })
+	// The connection breaks, and the run is the same: nothing is repeated.
+	asked := len(w.node.Asked())
+	w.serve("0.0.88", "line 1\nline 2\nline 3\n")
+	w.eventually("it asks again", func() bool { return len(w.node.Asked()) > asked })
 	after := w.remake()
 	w.serve("0.0.89", fmt.Sprintf("pod %s\n", after))
 	w.eventually("the next pod's log", func() bool { return strings.Contains(b.String(), "pod "+after) })

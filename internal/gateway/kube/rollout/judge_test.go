@@ -231,6 +231,16 @@ func TestJudge(t *testing.T) {
 			unready(&s.Pods[0])
 			s.Pods[0].Status.Phase, s.Pods[0].Status.Reason, s.Pods[0].Status.Message = "Failed", "Evicted", "The node was low on resource: ephemeral-storage."
 		}, id: "gateway-pod-failed", final: true, says: []string{"Evicted", "ephemeral-storage"}},
+		{name: "evicted just now", spoil: func(s *Seen) {
+			unready(&s.Pods[0])
+			s.Pods[0].Status.Phase, s.Pods[0].Status.Reason = "Failed", "Evicted"
+			young(&s.Pods[0])
+		}, id: "gateway-pod-failed", says: []string{"Evicted"}, next: "delete pod gw-0"},
+		{name: "ended by itself", spoil: func(s *Seen) {
+			unready(&s.Pods[0])
+			s.Pods[0].Status.Phase = "Succeeded"
+			s.Pods[0].Status.ContainerStatuses[0].State = State{Terminated: &Terminated{ExitCode: 0}}
+		}, id: "gateway-pod-failed", final: true, says: []string{"container openshell exited with code 0"}},
 		{name: "going", spoil: func(s *Seen) { s.Pods[0].Metadata.DeletionTimestamp = ptr(now.Add(20 * time.Second)) }, id: notReady, says: []string{"is being deleted"}},
 		{name: "does not go", spoil: func(s *Seen) { s.Pods[0].Metadata.DeletionTimestamp = ptr(now.Add(-5 * time.Minute)) }, id: "gateway-pod-stuck", final: true,
 			says: []string{"11:55:00", "node-1"}, next: "describe node node-1"},
