@@ -57,6 +57,19 @@ func (w *world) leads(uid string) forward {
 	return f
 }
 
+// connect opens a connection through the port-forward, as far as to the pod.
+func (w *world) connect(f forward) net.Conn {
+	w.Helper()
+	asked := len(w.node.Asked())
+	conn, err := net.Dial("tcp", net.JoinHostPort(bind, strconv.Itoa(f.marker.Port)))
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.Cleanup(func() { _ = conn.Close() })
+	w.eventually("the node is asked", func() bool { return len(w.node.Asked()) > asked })
+	return conn
+}
+
 func (w *world) uid() string { return w.pod() }
 
 // The gateway is judged through the port-forward, and without one it is said which
@@ -176,11 +189,7 @@ func TestForwardFollowsThePod(t *testing.T) {
 	w.forwarding()
 	before := w.uid()
 	f := w.leads(before)
-	conn, err := net.Dial("tcp", net.JoinHostPort(bind, strconv.Itoa(f.marker.Port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := w.connect(f)
 	after := w.remake()
 	if after == before {
 		t.Fatal("the pod was not made anew")
@@ -210,11 +219,7 @@ func TestPodIsReplacedBehindAnOpenTunnel(t *testing.T) {
 	w.forwarding()
 	before := w.uid()
 	f := w.leads(before)
-	conn, err := net.Dial("tcp", net.JoinHostPort(bind, strconv.Itoa(f.marker.Port)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
+	conn := w.connect(f)
 	w.Must(t, "DELETE", w.path("api/v1", "pods", "openshell-0"), map[string]any{"gracePeriodSeconds": 0}) // and no Cut
 	w.eventually("another pod", func() bool { return w.pod() != before })
 	if o := w.observe(); o.Verdict == health.OK {
