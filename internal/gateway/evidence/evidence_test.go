@@ -159,3 +159,25 @@ func TestEmptyChainIsUnknown(t *testing.T) {
 		t.Errorf("a chain that asked nothing is %v", c.Verdict)
 	}
 }
+
+// A chain that goes on with what another found keeps its own first broken link.
+func TestJoin(t *testing.T) {
+	var whole, broken, later Chain
+	broken.Hold("a", "yes", 0)
+	broken.Break(TLS, "b", health.Unknown, "gateway-unknown", "no answer", 0)
+	later.Break(Health, "c", health.Failed, "gateway-unhealthy", "sick", 0)
+	whole.Hold("first", "yes", 0)
+	whole.Join(broken)
+	whole.Join(later)
+	whole.Conclude()
+	if whole.Verdict != health.Unknown || whole.Reason != "gateway-unknown" || whole.Message != "no answer" || len(whole.Evidence) != 4 {
+		t.Errorf("%+v", whole)
+	}
+	var good Chain
+	good.Hold("a", "yes", 0)
+	var all Chain
+	all.Join(good)
+	if all.Conclude(); all.Verdict != health.OK {
+		t.Errorf("%+v", all)
+	}
+}

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"creel/internal/advisory"
 	"creel/internal/health"
 )
 
@@ -94,6 +95,15 @@ func Judge(s Seen) Report {
 		r.Verdict, r.Pod = health.OK, ready[0]
 	}
 	return r
+}
+
+// about is a command about an object that an event names, and anybody may write
+// events: the name is one word of a shell and no flag, whatever it is.
+func about(command, name string) string {
+	if strings.HasPrefix(name, "-") {
+		command += " --"
+	}
+	return command + " " + advisory.Quote(name)
 }
 
 func gravity(c Cause) int {

@@ -110,6 +110,14 @@ func TestJudge(t *testing.T) {
 			creating(s)
 			s.Events = append(s.Events, event("pod-1", "FailedMount", `secret "pull-secret" not found`, time.Minute))
 		}, id: "gateway-secret-missing", final: true, says: []string{"pull-secret", "none of the bootstrap secrets"}, next: "get secret pull-secret"},
+		{name: "a name that is a command", spoil: func(s *Seen) {
+			creating(s)
+			s.Events = append(s.Events, event("pod-1", "FailedMount", `secret "x; rm -rf ~ $(id)" not found`, time.Minute))
+		}, id: "gateway-secret-missing", final: true, next: "get secret 'x; rm -rf ~ $(id)'"},
+		{name: "a name that is a flag", spoil: func(s *Seen) {
+			claim(&s.Pods[0])
+			pending(&s.Pods[0], `persistentvolumeclaim "--kubeconfig=/x" not found`)
+		}, id: "gateway-volume-unbound", final: true, next: "describe pvc -- --kubeconfig=/x"},
 		{name: "a config map", spoil: func(s *Seen) {
 			creating(s)
 			s.Events = append(s.Events, event("pod-1", "FailedMount", `MountVolume.SetUp failed for volume "c" : configmap "settings" not found`, time.Minute))

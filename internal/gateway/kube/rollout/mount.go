@@ -21,7 +21,7 @@ func (s Seen) creating(p Pod, c Cause) Cause {
 		c.ID, c.Final = "gateway-mount-failed", s.lasting(p.since())
 		c.Message = fmt.Sprintf("a volume of pod %s cannot be mounted: %s", name, events[0].Message)
 		for _, claim := range claims(p) {
-			c.Commands = append(c.Commands, "describe pvc "+claim)
+			c.Commands = append(c.Commands, about("describe pvc", claim))
 		}
 		return c
 	}
@@ -47,10 +47,10 @@ func (s Seen) missing(p Pod, secrets []string, c Cause) Cause {
 
 // How the kubelet names what it lacks.
 var (
-	objectMissing = regexp.MustCompile(`(?i)\b(secret|configmap)s? "([^"]{1,253})" not found`)
-	keyMissing    = regexp.MustCompile(`(?i)couldn't find key (\S{1,253}) in (secret|configmap) (?:[a-z0-9.-]{1,253}/)?([a-z0-9.-]{1,253})`)
-	keyReferred   = regexp.MustCompile(`(?i)references non-existent (secret|configmap|config) key: (\S{1,253})`)
-	ofVolume      = regexp.MustCompile(`for volume "([^"]{1,253})"`)
+	objectMissing = regexp.MustCompile(`(?i)\b(secret|configmap)s? "([^"]+)" not found`)
+	keyMissing    = regexp.MustCompile(`(?i)couldn't find key (\S+) in (secret|configmap) (?:[a-z0-9.-]+/)?([a-z0-9.-]+)`)
+	keyReferred   = regexp.MustCompile(`(?i)references non-existent (secret|configmap|config) key: (\S+)`)
+	ofVolume      = regexp.MustCompile(`for volume "([^"]+)"`)
 )
 
 // lacking makes out a secret or a config map that a pod waits for; is is false when
@@ -77,7 +77,7 @@ func (s Seen) lacking(p Pod, text string, c Cause) (cause Cause, is bool) {
 	if !strings.EqualFold(kind, "secret") {
 		c.ID, c.Final = "gateway-mount-failed", s.lasting(p.since())
 		c.Message = fmt.Sprintf("pod %s waits for ConfigMap %s, which does not exist", p.Metadata.Name, lacks)
-		c.Commands = append(c.Commands, "get configmap "+name)
+		c.Commands = append(c.Commands, about("get configmap", name))
 		return c, true
 	}
 	c.ID = "gateway-secret-missing"
@@ -85,7 +85,7 @@ func (s Seen) lacking(p Pod, text string, c Cause) (cause Cause, is bool) {
 	case !slices.Contains(s.Members, name):
 		c.Final = s.lasting(p.since())
 		c.Message = fmt.Sprintf("pod %s waits for Secret %s, which does not exist and is none of the bootstrap secrets", p.Metadata.Name, lacks)
-		c.Commands = append(c.Commands, "get secret "+name)
+		c.Commands = append(c.Commands, about("get secret", name))
 	case slices.Contains(s.Missing, name):
 		return s.missing(p, []string{name}, c), true
 	case key != "":

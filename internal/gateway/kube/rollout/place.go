@@ -9,10 +9,10 @@ import (
 
 // How the scheduler says why a pod fits nowhere.
 var (
-	claimMissing = regexp.MustCompile(`persistentvolumeclaims? "([^"]{1,253})" (?:not found|is being deleted)`)
+	claimMissing = regexp.MustCompile(`persistentvolumeclaims? "([^"]+)" (?:not found|is being deleted)`)
 	unbound      = regexp.MustCompile(`(?i)unbound (?:immediate )?PersistentVolumeClaims?`)
-	insufficient = regexp.MustCompile(`Insufficient ([A-Za-z0-9./-]{1,80})`)
-	taint        = regexp.MustCompile(`untolerated taint(?:\(s\))? (\{[^}]{0,200}\})`)
+	insufficient = regexp.MustCompile(`Insufficient ([A-Za-z0-9./-]+)`)
+	taint        = regexp.MustCompile(`untolerated taint(?:\(s\))? (\{[^}]*\})`)
 )
 
 // constraints are what else keeps pods off nodes, as the scheduler words it.
@@ -42,7 +42,7 @@ func (s Seen) unscheduled(p Pod, scheduled Condition, c Cause) Cause {
 		c.ID = "gateway-volume-unbound"
 		c.Message = fmt.Sprintf("pod %s waits for PersistentVolumeClaim %s: %s", name, strings.Join(volumes, ", "), why)
 		for _, v := range volumes {
-			c.Commands = append(c.Commands, "describe pvc "+v)
+			c.Commands = append(c.Commands, about("describe pvc", v))
 		}
 		c.Commands = append(c.Commands, "get storageclass")
 		return c
@@ -92,11 +92,11 @@ func appendNew(all []string, s string) []string {
 
 // How admission says why a pod may not be.
 var (
-	quotaExceeded = regexp.MustCompile(`exceeded quota: ([a-z0-9.-]{1,253}), requested: (.{1,300}?), used: (.{1,300}?), limited: (.{1,300}?)(?:$|;|\s*$)`)
-	quotaUnmet    = regexp.MustCompile(`failed quota: ([a-z0-9.-]{1,253}): (must specify .{1,300})`)
-	podSecurity   = regexp.MustCompile(`violates PodSecurity "([^"]{1,100})": (.{1,600})`)
-	webhook       = regexp.MustCompile(`admission webhook "([^"]{1,253})" denied the request`)
-	account       = regexp.MustCompile(`serviceaccount "([^"]{1,253})" not found`)
+	quotaExceeded = regexp.MustCompile(`exceeded quota: ([a-z0-9.-]+), requested: (.+?), used: (.+?), limited: (.+?)(?:$|;|\s*$)`)
+	quotaUnmet    = regexp.MustCompile(`failed quota: ([a-z0-9.-]+): (must specify .+)`)
+	podSecurity   = regexp.MustCompile(`violates PodSecurity "([^"]+)": (.+)`)
+	webhook       = regexp.MustCompile(`admission webhook "([^"]+)" denied the request`)
+	account       = regexp.MustCompile(`serviceaccount "([^"]+)" not found`)
 )
 
 // podless says why the set has fewer pods than it wants.
@@ -121,10 +121,10 @@ func (s Seen) podless(unseen bool) Cause {
 	if m := quotaExceeded.FindStringSubmatch(e.Message); m != nil {
 		c.ID, c.Message = "gateway-quota", fmt.Sprintf("quota %s leaves no room for the pod of statefulset %s: it asks for %s, %s of %s are used",
 			m[1], name, m[2], m[3], m[4])
-		c.Commands = []string{"describe resourcequota " + m[1]}
+		c.Commands = []string{about("describe resourcequota", m[1])}
 	} else if m := quotaUnmet.FindStringSubmatch(e.Message); m != nil {
 		c.ID, c.Message = "gateway-quota", fmt.Sprintf("quota %s takes only pods that say more than that of statefulset %s: %s", m[1], name, m[2])
-		c.Commands = []string{"describe resourcequota " + m[1]}
+		c.Commands = []string{about("describe resourcequota", m[1])}
 	} else if m := podSecurity.FindStringSubmatch(e.Message); m != nil {
 		c.Message = fmt.Sprintf("the pod of statefulset %s violates PodSecurity %s: %s", name, m[1], m[2])
 		c.Commands = []string{"get namespace " + set.Metadata.Namespace + " --show-labels", "describe statefulset " + name}
@@ -132,7 +132,7 @@ func (s Seen) podless(unseen bool) Cause {
 		c.Commands = append(c.Commands, "get validatingwebhookconfigurations,mutatingwebhookconfigurations")
 	} else if m := account.FindStringSubmatch(e.Message); m != nil {
 		c.Message = fmt.Sprintf("the pod of statefulset %s needs ServiceAccount %s, which does not exist", name, m[1])
-		c.Commands = append(c.Commands, "get serviceaccount "+m[1])
+		c.Commands = append(c.Commands, about("get serviceaccount", m[1]))
 	}
 	return c
 }

@@ -28,7 +28,7 @@ func (s Seen) pod(p Pod) Cause {
 			c.Message += " and should have been gone at " + p.Metadata.DeletionTimestamp.UTC().Format(time.RFC3339)
 			if p.Spec.NodeName != "" {
 				c.Message += "; its node " + p.Spec.NodeName + " may be lost"
-				c.Commands = append(c.Commands, "describe node "+p.Spec.NodeName)
+				c.Commands = append(c.Commands, about("describe node", p.Spec.NodeName))
 			}
 		}
 		return c
