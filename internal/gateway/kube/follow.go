@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
+	"os"
 	"slices"
 	"time"
 
 	"creel/internal/budget"
 	"creel/internal/gateway/kube/rollout"
+	"creel/internal/state"
 )
 
 // Paces of the port-forward.
@@ -31,7 +34,7 @@ var errNoPod = errors.New("no pod is ready")
 // follow leads connections to the gateway's pod until ctx ends.
 func (s *server) follow(ctx context.Context) {
 	again := firstPause
-	for ctx.Err() == nil {
+	for ctx.Err() == nil && !s.abandoned() {
 		held, err := s.attempt(ctx)
 		if ctx.Err() != nil {
 			return
@@ -48,6 +51,18 @@ func (s *server) follow(ctx context.Context) {
 			again = min(again, podPause)
 		}
 	}
+}
+
+// abandoned ends a port-forward whose lock was removed, with the gateway's directory
+// mostly: nobody could find it any more.
+func (s *server) abandoned() bool {
+	_, err := os.Stat(s.runtime.cfg.Gateway.File(state.PortForwardLock))
+	gone := errors.Is(err, fs.ErrNotExist)
+	if gone {
+		s.log.Warn("the lock is gone", "error", err)
+		s.abandon()
+	}
+	return gone
 }
 
 // attempt finds the pod, leads connections to it, and returns why it does so no
@@ -83,6 +98,9 @@ func (s *server) attempt(ctx context.Context) (held bool, err error) {
 		case <-way.Done():
 			broke = true
 		case <-tick.C:
+			if s.abandoned() {
+				return true, errors.New("the gateway's directory is gone")
+			}
 		}
 		now, err := k.readPod(ctx, pod.Metadata.Name)
 		switch {

@@ -233,6 +233,26 @@ func TestPodIsReplacedBehindAnOpenTunnel(t *testing.T) {
 	}
 }
 
+// One whose directory was removed is found by nobody, and ends.
+func TestForwardThatIsAbandoned(t *testing.T) {
+	w, _ := healthy(t, "0.0.88")
+	ended, r := make(chan error, 1), w.runtime()
+	ctx := within(t, 60*time.Second)
+	go func() { ended <- r.Serve(ctx) }()
+	w.leads(w.uid())
+	if err := os.RemoveAll(w.paths.Dir()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case err := <-ended:
+		if err != nil || ctx.Err() != nil {
+			t.Errorf("%v, %v", err, ctx.Err())
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("it goes on")
+	}
+}
+
 // Two port-forwards of one gateway do not run, and a port that was asked for is not
 // replaced by another.
 func TestForwardsThatDoNotStart(t *testing.T) {

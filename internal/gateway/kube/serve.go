@@ -74,6 +74,8 @@ func (r *Runtime) Serve(ctx context.Context) (err error) {
 	}
 	defer func() { err = errors.Join(err, state.RemoveIfExists(g.File(state.PortForwardFile))) }()
 	s.log.Info("port-forward listens", "port", port, "pid", os.Getpid())
+	ctx, s.abandon = context.WithCancel(ctx)
+	defer s.abandon()
 	defer s.connections.Wait()
 	defer context.AfterFunc(ctx, func() { _ = listener.Close() })()
 	followed := make(chan struct{})
@@ -150,6 +152,7 @@ const mostConnections = 256
 type server struct {
 	runtime     *Runtime
 	log         *slog.Logger
+	abandon     context.CancelFunc // ends it
 	connections sync.WaitGroup
 
 	mu      sync.Mutex
