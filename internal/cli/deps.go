@@ -129,6 +129,7 @@ type Removal struct {
 	Sandboxes []string // names
 	Paths     []string // files and directories
 	Processes []string // e.g. "gateway daemon (pid 42)"
+	Stays     []string // what is left on purpose, and what would end it
 }
 
 // Empty reports that there was nothing of ours.
