@@ -5,10 +5,13 @@ import (
 	"fmt"
 
 	"creel/internal/advisory"
+	"creel/internal/bundle"
+	"creel/internal/bundle/dirstore"
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/gateway/embedded"
 	"creel/internal/gateway/service"
+	"creel/internal/server"
 	"creel/internal/state"
 	"creel/internal/systemd"
 )
@@ -18,6 +21,17 @@ func (g *graph) service(paths state.Gateway) *service.Service {
 	return service.New(service.Config{
 		Gateway: paths, Manager: systemd.New(g.getenv), Environment: embedded.ServiceEnvironment(g.getenv),
 		Executable: func() (string, error) { return embedded.Self(paths.Roots) },
+		Usable: func(ctx context.Context) error {
+			store := dirstore.New(paths).Target()
+			_, snapshot, err := bundle.Survey(ctx, store)
+			if err == nil {
+				_, err = bundle.Open(snapshot)
+			}
+			if err != nil {
+				return err
+			}
+			return server.Usable(ctx, paths)
+		},
 	})
 }
 

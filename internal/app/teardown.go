@@ -104,7 +104,7 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		removal.Processes = append(removal.Processes, fmt.Sprintf("gateway daemon (pid %d)", holder.PID))
 	}
 	keeper := g.service(paths)
-	unit, unitErr := keeper.Find()
+	unit, unitErr := keeper.Find(ctx)
 	if unit != "" {
 		removal.Paths = append(removal.Paths, unit)
 	}
@@ -141,8 +141,12 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 		}
 	}
 	// Before the gateway is stopped: the unit would have it started again.
-	if _, err := keeper.Uninstall(ctx, nil, report); err != nil {
+	kept, err := keeper.Uninstall(ctx, nil, report)
+	if err != nil {
 		problems = append(problems, fmt.Errorf("remove the service of gateway %s: %w", name, err))
+	}
+	if kept && os.Geteuid() != 0 {
+		removal.Stays = append(removal.Stays, "lingering, which others may count on by now (loginctl disable-linger)")
 	}
 	for _, end := range ways(runtime, paths) {
 		if err := end(ctx, report); err != nil {

@@ -144,6 +144,7 @@ type Removal struct {
 	Paths     []string // files and directories
 	Processes []string // e.g. "gateway daemon (pid 42)"
 	Cluster   []string // what Creel left in a cluster, e.g. "Secret openshell/x of https://…"
+	Stays     []string // what is left on purpose, and what would end it
 }
 
 // Empty reports that there was nothing of ours.

@@ -162,11 +162,14 @@ func (a *app) uninstall(cmd *cobra.Command, o uninstallOptions) (err error) {
 	}
 	defer unlock(l, &err)
 	p.Wait("removing gateway " + g.Name)
-	_, err = a.Uninstall(ctx, g.Name, false, p.Report())
+	done, err := a.Uninstall(ctx, g.Name, false, p.Report())
 	if err != nil {
 		return advisory.New("uninstall-incomplete", "not everything could be removed", err)
 	}
 	p.End(ui.MarkOK, fmt.Sprintf("gateway %s and everything of Creel's of it are gone", g.Name))
+	for _, left := range done.Stays {
+		a.Streams.Say("stays: %s", left)
+	}
 	return nil
 }
 

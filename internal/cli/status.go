@@ -261,8 +261,11 @@ func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence
 			continue
 		}
 		for _, e := range r.Evidence {
-			fmt.Fprintf(b, "       %s %s: %s %s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer),
-				t.Faint("("+time.Duration(e.Took).Round(10*time.Microsecond).String()+")"))
+			took := tookText(time.Duration(e.Took))
+			if took != "" {
+				took = " " + t.Faint("("+took+")")
+			}
+			fmt.Fprintf(b, "       %s %s: %s%s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer), took)
 		}
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -129,18 +130,32 @@ func (m *Manager) Reach(ctx context.Context) error {
 	return nil
 }
 
-// UnitDir is where units of the manager that a person adds are.
-func (m *Manager) UnitDir() (string, error) {
+// UnitDir is where units of the manager that a person adds are. A user's manager may
+// know another directory than this shell's environment names; then it is asked.
+func (m *Manager) UnitDir(ctx context.Context) (string, error) {
 	if m.System {
 		return "/etc/systemd/system", nil
 	}
+	var dirs []string
 	if dir := m.Getenv("XDG_CONFIG_HOME"); filepath.IsAbs(dir) {
-		return filepath.Join(dir, "systemd", "user"), nil
+		dirs = append(dirs, filepath.Join(dir, "systemd", "user"))
 	}
 	if home := m.Getenv("HOME"); filepath.IsAbs(home) {
-		return filepath.Join(home, ".config", "systemd", "user"), nil
+		dirs = append(dirs, filepath.Join(home, ".config", "systemd", "user"))
 	}
-	return "", errors.New("neither XDG_CONFIG_HOME nor HOME names a directory for units")
+	if len(dirs) == 0 {
+		return "", errors.New("neither XDG_CONFIG_HOME nor HOME names a directory for units")
+	}
+	if len(dirs) > 1 && m.Running() == nil && m.Lives() {
+		out, err := m.systemctl(ctx, budget.Probe, "show", "--property=UnitPath")
+		known := strings.Fields(properties(out)["UnitPath"])
+		for _, dir := range dirs {
+			if err == nil && slices.Contains(known, dir) {
+				return dir, nil
+			}
+		}
+	}
+	return dirs[0], nil
 }
 
 func (m *Manager) booted() string {

@@ -205,21 +205,32 @@ func TestLinger(t *testing.T) {
 	}
 }
 
+// The manager's own word decides between what this environment names and what is
+// usual; without it the environment does.
 func TestUnitDir(t *testing.T) {
-	for _, c := range []struct {
+	run := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(run, "systemd", "private"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	both := map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "/x", "XDG_RUNTIME_DIR": run}
+	for name, c := range map[string]struct {
 		env    map[string]string
 		system bool
+		says   string
 		want   string
 	}{
-		{map[string]string{"HOME": "/h"}, false, "/h/.config/systemd/user"},
-		{map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "/x"}, false, "/x/systemd/user"},
-		{map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "relative"}, false, "/h/.config/systemd/user"},
-		{nil, true, "/etc/systemd/system"},
-		{nil, false, ""},
+		"home":                 {map[string]string{"HOME": "/h"}, false, "", "/h/.config/systemd/user"},
+		"relative":             {map[string]string{"HOME": "/h", "XDG_CONFIG_HOME": "relative"}, false, "", "/h/.config/systemd/user"},
+		"root":                 {nil, true, "", "/etc/systemd/system"},
+		"nowhere":              {nil, false, "", ""},
+		"both, and both known": {both, false, "UnitPath=/etc/u /x/systemd/user /h/.config/systemd/user", "/x/systemd/user"},
+		"only the usual known": {both, false, "UnitPath=/etc/u /h/.config/systemd/user", "/h/.config/systemd/user"},
+		"none known":           {both, false, "UnitPath=/etc/u", "/x/systemd/user"},
+		"no answer":            {both, false, "", "/x/systemd/user"},
 	} {
-		m := &Manager{System: c.system, Getenv: func(n string) string { return c.env[n] }}
-		if got, err := m.UnitDir(); got != c.want || (err == nil) != (c.want != "") {
-			t.Errorf("%v: %q, %v", c.env, got, err)
+		m := &Manager{System: c.system, UID: 4242, Getenv: func(n string) string { return c.env[n] }, Booted: run, Look: programs(t, map[string]string{"systemctl": "echo " + c.says})}
+		if got, err := m.UnitDir(t.Context()); got != c.want || (err == nil) != (c.want != "") {
+			t.Errorf("%s: %q, %v, want %q", name, got, err, c.want)
 		}
 	}
 }

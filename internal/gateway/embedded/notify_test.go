@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -143,10 +144,11 @@ func TestWatchdogStarves(t *testing.T) {
 		}
 	}()
 	synctest.Test(t, func(t *testing.T) {
-		answers := health.OK
+		var answers atomic.Int32 // a health.Verdict
+		answers.Store(int32(health.OK))
 		h := &herald{managed: true, watchdog: time.Minute, log: slog.New(slog.DiscardHandler),
 			ask: func(context.Context, endpoint, string) evidence.Chain {
-				return evidence.Chain{Verdict: answers, Message: "it hangs"}
+				return evidence.Chain{Verdict: health.Verdict(answers.Load()), Message: "it hangs"}
 			}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
@@ -155,14 +157,15 @@ func TestWatchdogStarves(t *testing.T) {
 			h.vouch(ctx, endpoint{Host: "127.0.0.1", Port: 1}, "id")
 		}()
 		synctest.Wait()
-		for _, answers = range []health.Verdict{health.OK, health.Unknown, health.Failed, health.OK} {
+		for _, v := range []health.Verdict{health.OK, health.Unknown, health.Failed, health.OK} {
+			answers.Store(int32(v))
 			time.Sleep(time.Minute + time.Second) // of the test's own clock
 			synctest.Wait()
 		}
 		cancel()
 		<-done
 	})
-	(&herald{managed: true}).say("that is all")
+	(&herald{managed: true, log: slog.New(slog.DiscardHandler)}).say("that is all")
 	<-read
 	if signs != 6 || !starved {
 		t.Errorf("%d signs of life in two minutes of health, want 6; starved is %v", signs, starved)

@@ -124,9 +124,14 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	defer file.Close()
 	log := slog.New(slog.NewTextHandler(destination(cfg, file, launch), nil))
 	defer func() {
-		if err != nil {
-			log.Error("gateway ended", "error", credential.Redact(err.Error()))
+		if err == nil {
+			return
 		}
+		id := "gateway-start-failed"
+		if p, ok := advisory.Of(err); ok {
+			id = p.ID
+		}
+		log.Error("gateway ended", "advisory", id, "error", credential.Redact(err.Error()))
 	}()
 
 	if swept != nil {

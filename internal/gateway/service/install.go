@@ -40,9 +40,15 @@ func (s *Service) Install(ctx context.Context, r gateway.Runtime, report gateway
 	if program := s.Program(); !systemd.Executable(program) {
 		return out, false, advisory.New("service-path-unusable", fmt.Sprintf("%q cannot be a service's program", program), nil)
 	}
-	path, old, err := s.place()
+	path, old, err := s.place(ctx)
 	if err != nil {
 		return out, false, err
+	}
+	before := r.Observe(ctx)
+	if before.Verdict != health.OK && s.cfg.Usable != nil {
+		if err := s.cfg.Usable(ctx); err != nil {
+			return out, false, fmt.Errorf("no gateway could be kept: %w", err)
+		}
 	}
 	if err := s.letLinger(ctx, report); err != nil {
 		return out, false, err
@@ -50,7 +56,6 @@ func (s *Service) Install(ctx context.Context, r gateway.Runtime, report gateway
 	if err := s.awaitManager(ctx); err != nil {
 		return out, false, err
 	}
-	before := r.Observe(ctx)
 	text := Text(s.cfg.Gateway, s.m, s.Program(), s.cfg.Environment)
 	if old == text {
 		if out := s.Inspect(ctx, before); out.Verdict == health.OK {
@@ -74,7 +79,7 @@ func (s *Service) Install(ctx context.Context, r gateway.Runtime, report gateway
 
 // place is where the unit file is or goes, with what Creel wrote there before.
 // Somebody else's file stays where it is.
-func (s *Service) place() (path, old string, err error) {
+func (s *Service) place(ctx context.Context) (path, old string, err error) {
 	r, err := s.recorded()
 	if err != nil {
 		return "", "", err
@@ -83,7 +88,7 @@ func (s *Service) place() (path, old string, err error) {
 	if r != nil {
 		path = r.Path
 	} else {
-		dir, err := s.m.UnitDir()
+		dir, err := s.m.UnitDir(ctx)
 		if err != nil {
 			return "", "", err
 		}

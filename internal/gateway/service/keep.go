@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"regexp"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
@@ -15,6 +16,10 @@ import (
 // execRefused is the exit code by which systemd says that it could not execute the
 // program (systemd.exec(5), "Process Exit Codes").
 const execRefused = 203
+
+// lastWords is the line by which a daemon that fails names the advisory: nobody
+// listens to it but its log.
+var lastWords = regexp.MustCompile(`level=ERROR msg="gateway ended" advisory=([a-z0-9-]+)`)
 
 // Start has the manager run the gateway, and returns when that says it is ready or
 // has failed. A gateway that did not come up is not tried again behind anybody's back.
@@ -50,6 +55,9 @@ func (s *Service) Start(ctx context.Context, executable string) error {
 		if !st.Ended.Signal && st.Ended.Code == execRefused {
 			id = "service-exec-refused"
 		}
+	}
+	if said := lastWords.FindAllStringSubmatch(launch.ReadFrom(log, offset), -1); id == "" && len(said) > 0 {
+		id = said[len(said)-1][1]
 	}
 	why := fmt.Errorf("%s (%s): %w", r.Unit, orNone(st.Result), cause)
 	return errors.Join(launch.Report(ended+"; "+why.Error(), log, offset, nil, id, why), s.m.Stop(ctx, r.Unit))

@@ -1,6 +1,7 @@
 package service_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -286,6 +287,43 @@ func TestFailedUpdateKeepsTheOldUnit(t *testing.T) {
 	}
 }
 
+// A daemon that the unit starts and that cannot work says why, though nobody but its
+// log listens; it is not tried again.
+func TestStartSaysWhy(t *testing.T) {
+	w := newWorld(t)
+	if _, _, err := w.install(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.r.Stop(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(w.g.File(state.TLSDir)); err != nil {
+		t.Fatal(err)
+	}
+	err := w.r.Start(t.Context(), nil)
+	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-unusable" || !strings.Contains(err.Error(), "gateway failed to start") {
+		t.Errorf("Start = %v", err)
+	}
+	if calls := w.manager().Calls; calls[len(calls)-1] != "stop "+service.UnitName("creel") {
+		t.Errorf("the last call is %q, not to stop trying", calls[len(calls)-1])
+	}
+}
+
+// What cannot work anyway is not installed: nothing is written, nobody is asked.
+func TestUnusableIsNotInstalled(t *testing.T) {
+	w := newWorld(t)
+	w.cfg.Usable = func(context.Context) error { return advisory.New("database-newer", "it is from next year", nil) }
+	w.serve()
+	_, _, err := w.install()
+	if p, ok := advisory.Of(err); !ok || p.ID != "database-newer" {
+		t.Errorf("install = %v", err)
+	}
+	w.nothingLeft()
+	if calls := w.manager().Calls; len(calls) > 0 {
+		t.Errorf("the manager was asked %q", calls)
+	}
+}
+
 // A machine without systemd is told what else there is, and nothing is written.
 func TestWithoutSystemd(t *testing.T) {
 	w := newWorld(t)
@@ -357,7 +395,7 @@ func TestRecord(t *testing.T) {
 		if err := lose(); err != nil {
 			t.Fatal(err)
 		}
-		if found, err := w.s.Find(); found != w.unit() || err != nil {
+		if found, err := w.s.Find(t.Context()); found != w.unit() || err != nil {
 			t.Errorf("found %q, %v", found, err)
 		}
 		if removed, err := w.s.Uninstall(t.Context(), nil, w.report); err != nil || !removed {

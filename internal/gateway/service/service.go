@@ -5,6 +5,7 @@
 package service
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -28,6 +29,9 @@ type Config struct {
 	// Executable is the program that the unit shall run from its next start on: a
 	// copy that stays where it is.
 	Executable func() (string, error)
+	// Usable reports why no daemon could work with what is on disk, with an advisory;
+	// nil asks nothing. It writes nothing.
+	Usable func(context.Context) error
 }
 
 // Service is what keeps one gateway.

@@ -17,15 +17,15 @@ import (
 // Find is the path of the unit file that Uninstall would remove, "" without one. It
 // is also found when its record was lost. One that was not written by Creel for this
 // gateway, or was changed since, is an error.
-func (s *Service) Find() (string, error) {
-	r, err := s.find()
+func (s *Service) Find(ctx context.Context) (string, error) {
+	r, err := s.find(ctx)
 	if r == nil || err != nil {
 		return "", err
 	}
 	return r.Path, nil
 }
 
-func (s *Service) find() (*record, error) {
+func (s *Service) find(ctx context.Context) (*record, error) {
 	r, err := s.recorded()
 	damaged := errors.Is(err, errDamaged)
 	if err != nil && !damaged {
@@ -33,7 +33,7 @@ func (s *Service) find() (*record, error) {
 	}
 	known := r != nil
 	if !known {
-		dir, err := s.m.UnitDir()
+		dir, err := s.m.UnitDir(ctx)
 		if err != nil {
 			return nil, nil // nowhere to be
 		}
@@ -68,7 +68,7 @@ func (s *Service) find() (*record, error) {
 func (s *Service) Uninstall(ctx context.Context, r gateway.Runtime, report gateway.Progress) (removed bool, err error) {
 	ctx, cancel := budget.Context(ctx, budget.Heavy, "uninstall the service of gateway "+s.cfg.Gateway.Name)
 	defer cancel()
-	rec, err := s.find()
+	rec, err := s.find(ctx)
 	if rec == nil || err != nil {
 		return false, err
 	}

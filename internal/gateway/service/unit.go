@@ -45,6 +45,9 @@ func Text(g state.Gateway, m *systemd.Manager, program string, environment []str
 	line("# Tried again for a few minutes, then left for a person to look at.")
 	line("StartLimitIntervalSec=15min")
 	line("StartLimitBurst=100")
+	if m.System {
+		line("RequiresMountsFor=%s", systemd.Quote(g.Roots.State))
+	}
 	line("")
 	line("[Service]")
 	line("# Ready, and alive, is what the gateway says after it asked itself over its own endpoint.")

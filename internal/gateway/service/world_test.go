@@ -3,6 +3,7 @@ package service_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -22,23 +23,47 @@ import (
 	"creel/internal/host"
 	"creel/internal/state"
 	"creel/internal/systemd"
+	"creel/internal/version"
 )
 
 // The gateway of these tests is a real one: the test's own executable, which is then
 // all of Creel.
 func TestMain(m *testing.M) {
-	switch {
-	case slices.Contains([]string{"systemctl", "loginctl"}, filepath.Base(os.Args[0])):
-		os.Exit(fakeMain())
-	case len(os.Args) > 1 && os.Args[1] == "gateway":
+	if len(os.Args) > 1 && os.Args[1] == "gateway" {
 		os.Exit(app.Main(context.Background(), os.Args[1:], app.Options{}))
 	}
-	for name, value := range map[string]string{"GATEWAY_START": "6s", "PROBE": "1s"} { // what waits for a lie
+	os.Exit(build(m))
+}
+
+// fakeSystemd is the program that is systemctl and loginctl here.
+var fakeSystemd string
+
+func build(m *testing.M) int {
+	dir, err := os.MkdirTemp("", "creel-service-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	fakeSystemd = filepath.Join(dir, "fakesystemd")
+	if out, err := exec.Command("go", "build", "-o", fakeSystemd, "creel/test/fakesystemd").CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "build the service manager: %v\n%s", err, out)
+		return 1
+	}
+	for name, value := range map[string]string{"GATEWAY_START": "6s", "PROBE": "2s"} { // what waits for a lie
 		if err := os.Setenv("CREEL_BUDGET_"+name, value); err != nil {
-			panic(err)
+			fmt.Fprintln(os.Stderr, err)
+			return 1
 		}
 	}
-	os.Exit(m.Run())
+	return m.Run()
+}
+
+// managerState is what the service manager remembers.
+type managerState struct {
+	PID    map[string]int `json:"pid"`
+	Linger bool           `json:"linger"`
+	Calls  []string       `json:"calls"`
 }
 
 // world is a home with a gateway's secrets and a service manager of its own.
@@ -81,20 +106,17 @@ func newWorld(t *testing.T) *world {
 	}
 	w.g = roots.Gateway("creel")
 	bin := filepath.Join(home, "bin")
-	self, err := os.Executable()
-	if err != nil {
-		t.Fatal(err)
-	}
 	for _, dir := range []string{bin, w.g.Dir(), filepath.Join(home, "linger"), filepath.Join(home, "systemd", "private")} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
 	}
 	for _, name := range []string{"systemctl", "loginctl"} {
-		if err := os.Symlink(self, filepath.Join(bin, name)); err != nil {
+		if err := os.Symlink(fakeSystemd, filepath.Join(bin, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	shareExecutable(t, roots)
 	w.m = &systemd.Manager{UID: os.Geteuid(), Getenv: getenv, Booted: home, LingerDir: filepath.Join(home, "linger"),
 		Look: func(name string) (string, error) { return filepath.Join(bin, name), nil }}
 	w.cfg = service.Config{Gateway: w.g, Manager: w.m, Environment: embedded.ServiceEnvironment(getenv),
@@ -127,6 +149,26 @@ func newWorld(t *testing.T) *world {
 	return w
 }
 
+// shareExecutable spares the home a copy of this large program: a link to it does.
+func shareExecutable(t *testing.T, roots state.Roots) {
+	t.Helper()
+	id, err := version.Identify()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(roots.Versions(), id)
+	self, err := os.Executable()
+	if err == nil {
+		err = os.MkdirAll(dir, 0o700)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(self, filepath.Join(dir, embedded.ExecutableName)); err != nil {
+		t.Logf("it is copied: %v", err) // another file system
+	}
+}
+
 // lie has the service manager lie so from now on.
 func (w *world) lie(words ...string) {
 	w.t.Helper()
@@ -142,13 +184,13 @@ func (w *world) told(word string) bool {
 }
 
 // manager is what the service manager remembers.
-func (w *world) manager() fakeState {
+func (w *world) manager() managerState {
 	w.t.Helper()
 	b, err := os.ReadFile(filepath.Join(w.home, "bin", "state.json"))
 	if err != nil {
-		return fakeState{}
+		return managerState{}
 	}
-	var s fakeState
+	var s managerState
 	if err := json.Unmarshal(b, &s); err != nil {
 		w.t.Fatal(err)
 	}

@@ -1,4 +1,9 @@
-package service_test
+// Command fakesystemd is a service manager for tests, under the names systemctl and
+// loginctl: it keeps its state in a file beside itself, reads unit files, runs what
+// they say with a notification socket, and lies when it is told to. A lie is a word
+// in the file "lies"; each one that was told is noted in the file "told", so that a
+// test can prove that it was.
+package main
 
 import (
 	"encoding/json"
@@ -19,12 +24,8 @@ import (
 	"creel/internal/host"
 )
 
-// The service manager of these tests: a real program under the names systemctl and
-// loginctl, which keeps its state in a file beside itself, reads unit files, runs
-// what they say with a notification socket, and lies when it is told to. A lie is a
-// word in the file "lies"; each one that was told is noted in the file "told", so
-// that a test can prove that it was.
-type fakeState struct {
+// state is what the manager remembers; tests read the file.
+type state struct {
 	Loaded map[string]string `json:"loaded"` // unit: content when it was loaded
 	PID    map[string]int    `json:"pid"`    // of the main process, while it was started
 	Start  map[string]uint64 `json:"start"`  //
@@ -32,22 +33,24 @@ type fakeState struct {
 	Calls  []string          `json:"calls"`
 }
 
-type fake struct {
+// manager is one call of the program.
+type manager struct {
 	dir   string
-	state fakeState
+	state state
 }
 
-// fakeMain is the program.
-func fakeMain() int {
-	f := &fake{dir: filepath.Dir(os.Args[0])}
-	if b, err := os.ReadFile(f.path("state.json")); err == nil {
-		_ = json.Unmarshal(b, &f.state) // a test that damages it sees an empty one
+func main() { os.Exit(run()) }
+
+func run() int {
+	m := &manager{dir: filepath.Dir(os.Args[0])}
+	if b, err := os.ReadFile(m.path("state.json")); err == nil {
+		_ = json.Unmarshal(b, &m.state) // a test that damages it sees an empty one
 	}
-	if f.state.Loaded == nil {
-		f.state.Loaded = map[string]string{}
+	if m.state.Loaded == nil {
+		m.state.Loaded = map[string]string{}
 	}
-	if f.state.PID == nil {
-		f.state.PID, f.state.Start = map[string]int{}, map[string]uint64{}
+	if m.state.PID == nil {
+		m.state.PID, m.state.Start = map[string]int{}, map[string]uint64{}
 	}
 	var args []string
 	for _, a := range os.Args[1:] {
@@ -55,82 +58,82 @@ func fakeMain() int {
 			args = append(args, a)
 		}
 	}
-	f.state.Calls = append(f.state.Calls, strings.Join(args, " "))
-	code := f.command(args)
-	b, err := json.Marshal(f.state)
+	m.state.Calls = append(m.state.Calls, strings.Join(args, " "))
+	code := m.command(args)
+	b, err := json.Marshal(m.state)
 	if err != nil {
 		return 99
 	}
-	draft := f.path(fmt.Sprintf("state.json.%d", os.Getpid()))
-	if os.WriteFile(draft, b, 0o600) != nil || os.Rename(draft, f.path("state.json")) != nil {
+	draft := m.path(fmt.Sprintf("state.json.%d", os.Getpid()))
+	if os.WriteFile(draft, b, 0o600) != nil || os.Rename(draft, m.path("state.json")) != nil {
 		return 99
 	}
 	return code
 }
 
-func (f *fake) path(name string) string { return filepath.Join(f.dir, name) }
+func (m *manager) path(name string) string { return filepath.Join(m.dir, name) }
 
 // lies reports whether it is to lie so, and notes that it did.
-func (f *fake) lies(word string) bool {
-	b, _ := os.ReadFile(f.path("lies"))
+func (m *manager) lies(word string) bool {
+	b, _ := os.ReadFile(m.path("lies"))
 	if !slices.Contains(strings.Fields(string(b)), word) {
 		return false
 	}
-	if told, err := os.OpenFile(f.path("told"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
+	if told, err := os.OpenFile(m.path("told"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600); err == nil {
 		_, _ = fmt.Fprintln(told, word)
 		_ = told.Close()
 	}
 	return true
 }
 
-func (f *fake) unitFile(unit string) string {
+func (m *manager) unitFile(unit string) string {
 	return filepath.Join(os.Getenv("HOME"), ".config", "systemd", "user", unit)
 }
 
 // wantedBy is the link that makes a unit start at boot.
-func (f *fake) wantedBy(unit string) string {
-	return filepath.Join(filepath.Dir(f.unitFile(unit)), "default.target.wants", unit)
+func (m *manager) wantedBy(unit string) string {
+	return filepath.Join(filepath.Dir(m.unitFile(unit)), "default.target.wants", unit)
 }
 
-func (f *fake) command(args []string) int {
+func (m *manager) command(args []string) int {
 	unit := args[len(args)-1]
 	switch args[0] {
 	case "show-user":
-		return f.showUser()
+		return m.showUser()
 	case "enable-linger":
-		if !f.lies("enable-linger-does-nothing") {
-			f.state.Linger = true
+		if !m.lies("enable-linger-does-nothing") {
+			m.state.Linger = true
 		}
 	case "show":
-		return f.show(args)
+		return m.show(args)
 	case "daemon-reload":
-		if f.lies("reload-does-nothing") {
+		if m.lies("reload-does-nothing") {
 			return 0
 		}
-		f.reload()
+		m.reload()
 	case "enable":
-		if f.lies("enable-fails") {
+		if m.lies("enable-fails") {
 			fmt.Fprintln(os.Stderr, "Failed to enable unit: it pleases me not")
 			return 1
 		}
-		if f.lies("enable-does-nothing") {
+		if m.lies("enable-does-nothing") {
 			return 0
 		}
-		link := f.wantedBy(unit)
+		link := m.wantedBy(unit)
 		if os.MkdirAll(filepath.Dir(link), 0o755) != nil {
 			return 1
 		}
 		_ = os.Remove(link)
-		if os.Symlink(f.unitFile(unit), link) != nil {
+		if os.Symlink(m.unitFile(unit), link) != nil {
 			return 1
 		}
 	case "disable":
-		_ = os.Remove(f.wantedBy(unit))
-		_ = os.Remove(filepath.Dir(f.wantedBy(unit)))
+		_ = os.Remove(m.wantedBy(unit))
+		_ = os.Remove(filepath.Dir(m.wantedBy(unit)))
 	case "start":
-		return f.start(unit)
+		return m.start(unit)
 	case "stop":
-		return f.stop(unit)
+		return m.stop(unit)
 	case "reset-failed":
 	default:
 		fmt.Fprintln(os.Stderr, "Unknown command verb", args[0])
@@ -139,11 +142,11 @@ func (f *fake) command(args []string) int {
 	return 0
 }
 
-func (f *fake) showUser() int {
+func (m *manager) showUser() int {
 	switch {
-	case f.lies("linger-is-not-told"):
+	case m.lies("linger-is-not-told"):
 		fmt.Println("Linger=perhaps")
-	case f.state.Linger, f.lies("linger-is-on"):
+	case m.state.Linger, m.lies("linger-is-on"):
 		fmt.Println("Linger=yes")
 	default:
 		fmt.Fprintln(os.Stderr, "Failed to get user: User ID is not logged in or lingering")
@@ -152,30 +155,30 @@ func (f *fake) showUser() int {
 	return 0
 }
 
-func (f *fake) reload() {
-	f.state.Loaded = map[string]string{}
-	entries, _ := os.ReadDir(filepath.Dir(f.unitFile("x")))
+func (m *manager) reload() {
+	m.state.Loaded = map[string]string{}
+	entries, _ := os.ReadDir(filepath.Dir(m.unitFile("x")))
 	for _, e := range entries {
-		if b, err := os.ReadFile(f.unitFile(e.Name())); err == nil && strings.HasSuffix(e.Name(), ".service") {
-			f.state.Loaded[e.Name()] = string(b)
+		if b, err := os.ReadFile(m.unitFile(e.Name())); err == nil && strings.HasSuffix(e.Name(), ".service") {
+			m.state.Loaded[e.Name()] = string(b)
 		}
 	}
 }
 
 // alive is the unit's main process, 0 when it has ended.
-func (f *fake) alive(unit string) int {
-	pid := f.state.PID[unit]
-	if p, err := host.Lookup(pid); pid == 0 || err != nil || p.Start != f.state.Start[unit] || p.Gone() {
+func (m *manager) alive(unit string) int {
+	pid := m.state.PID[unit]
+	if p, err := host.Lookup(pid); pid == 0 || err != nil || p.Start != m.state.Start[unit] || p.Gone() {
 		return 0
 	}
 	return pid
 }
 
-func (f *fake) show(args []string) int {
-	if f.lies("hangs") {
+func (m *manager) show(args []string) int {
+	if m.lies("hangs") {
 		time.Sleep(time.Hour) // it is killed
 	}
-	if f.lies("answers-nonsense") {
+	if m.lies("answers-nonsense") {
 		fmt.Println("who are you?")
 		return 0
 	}
@@ -184,29 +187,29 @@ func (f *fake) show(args []string) int {
 		fmt.Println("Version=252")
 		return 0
 	}
-	loaded, known := f.state.Loaded[unit]
-	pid := f.alive(unit)
+	loaded, known := m.state.Loaded[unit]
+	pid := m.alive(unit)
 	p := map[string]string{"LoadState": "not-found", "ActiveState": "inactive", "SubState": "dead", "Result": "success", "NeedDaemonReload": "no",
 		"MainPID": strconv.Itoa(pid), "NRestarts": "0", "ExecMainCode": "0", "ExecMainStatus": "0"}
-	if known || f.lies("removed-unit-stays") {
-		p["LoadState"], p["FragmentPath"], p["UnitFileState"] = "loaded", f.unitFile(unit), "disabled"
-		if _, err := os.Readlink(f.wantedBy(unit)); err == nil {
+	if known || m.lies("removed-unit-stays") {
+		p["LoadState"], p["FragmentPath"], p["UnitFileState"] = "loaded", m.unitFile(unit), "disabled"
+		if _, err := os.Readlink(m.wantedBy(unit)); err == nil {
 			p["UnitFileState"] = "enabled"
 		}
-		if now, _ := os.ReadFile(f.unitFile(unit)); string(now) != loaded {
+		if now, _ := os.ReadFile(m.unitFile(unit)); string(now) != loaded {
 			p["NeedDaemonReload"] = "yes"
 		}
 	}
-	if known && f.lies("another-file-is-loaded") {
+	if known && m.lies("another-file-is-loaded") {
 		p["FragmentPath"] = "/etc/systemd/user/" + unit
 	}
-	if f.lies("masked") {
+	if m.lies("masked") {
 		p["LoadState"], p["UnitFileState"] = "masked", "masked"
 	}
-	if pid != 0 || f.lies("says-active") {
+	if pid != 0 || m.lies("says-active") {
 		p["ActiveState"], p["SubState"] = "active", "running"
 	}
-	if decoy, _ := os.ReadFile(f.path("decoy")); pid != 0 && f.lies("another-main-process") {
+	if decoy, _ := os.ReadFile(m.path("decoy")); pid != 0 && m.lies("another-main-process") {
 		p["MainPID"] = strings.TrimSpace(string(decoy))
 	}
 	for name, value := range p {
@@ -215,21 +218,21 @@ func (f *fake) show(args []string) int {
 	return 0
 }
 
-func (f *fake) start(unit string) int {
-	content, known := f.state.Loaded[unit]
+func (m *manager) start(unit string) int {
+	content, known := m.state.Loaded[unit]
 	if !known {
 		fmt.Fprintf(os.Stderr, "Failed to start %s: Unit %s not found.\n", unit, unit)
 		return 5
 	}
-	if f.alive(unit) != 0 || f.lies("start-does-nothing") {
+	if m.alive(unit) != 0 || m.lies("start-does-nothing") {
 		return 0
 	}
 	cmd := exec.Command("/bin/false")
-	if !f.lies("program-fails") {
+	if !m.lies("program-fails") {
 		words := unquoteWords(setting(content, "ExecStart")[0])
 		cmd = exec.Command(words[0], words[1:]...)
 	}
-	socket := f.path(fmt.Sprintf("notify.%d", os.Getpid()))
+	socket := m.path(fmt.Sprintf("notify.%d", os.Getpid()))
 	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -263,14 +266,14 @@ func (f *fake) start(unit string) int {
 			break
 		}
 	}
-	f.state.PID[unit] = cmd.Process.Pid
-	f.state.Start[unit], _ = host.ProcessStartTime(cmd.Process.Pid)
+	m.state.PID[unit] = cmd.Process.Pid
+	m.state.Start[unit], _ = host.ProcessStartTime(cmd.Process.Pid)
 	return 0
 }
 
-func (f *fake) stop(unit string) int {
-	pid := f.alive(unit)
-	if pid == 0 || f.lies("stop-does-nothing") {
+func (m *manager) stop(unit string) int {
+	pid := m.alive(unit)
+	if pid == 0 || m.lies("stop-does-nothing") {
 		return 0
 	}
 	fd, err := unix.PidfdOpen(pid, 0)
@@ -280,7 +283,7 @@ func (f *fake) stop(unit string) int {
 	_ = syscall.Kill(pid, syscall.SIGTERM)
 	for range 10 {
 		if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 1000); err == nil && n == 1 {
-			f.state.PID[unit] = 0
+			m.state.PID[unit] = 0
 			return 0
 		}
 	}
