@@ -176,6 +176,7 @@ func testService(t *testing.T) {
 	root := user(0, "/root")
 	root.env = append(root.env, "CREEL_HOME=/var/lib/odd %h $HOME; #", "XDG_RUNTIME_DIR=/run/user/0")
 	t.Run("root", func(t *testing.T) { serviceOfRoot(root.in(t)) })
+	t.Run("upgrade", func(t *testing.T) { serviceUpgrade(root.in(t)) })
 	t.Run("power-cut", func(t *testing.T) { servicePowerCut(ada.in(t), root.in(t)) })
 	t.Run("no-lingering", func(t *testing.T) { serviceNoLingering(user(4243, "/home/ben").in(t)) })
 	t.Run("start-fails", func(t *testing.T) { serviceStartFails(ada.in(t)) })
@@ -410,6 +411,63 @@ func serviceOfRoot(r *lodger) {
 	}
 	if got := r.must(0, "exec", "box", "--", "sh", "-c", "echo x >/dev/null && head -c1 /dev/urandom | wc -c && id -u"); strings.Fields(got.stdout)[0] != "1" {
 		r.t.Errorf("inside: %q %s", got.stdout, got.stderr)
+	}
+}
+
+// A gateway that a service keeps is replaced through it: a later version that does not
+// come up leaves the old one to it, one that does takes its place, and the sandbox goes
+// on.
+func serviceUpgrade(r *lodger) {
+	home := ""
+	for _, e := range r.env {
+		if dir, is := strings.CutPrefix(e, "CREEL_HOME="); is {
+			home = filepath.Join(r.m.Root(), dir)
+		}
+	}
+	version := func() string {
+		return decode[struct {
+			Version string `json:"version"`
+		}](r.t, r.run("gateway", "status", "--json")).Version
+	}
+	agent, pid, before := r.agent(), r.kept(), version()
+	unit := r.property("NRestarts")
+	earlier := r.program
+	r.program = programs + "/killer"
+	if err := os.WriteFile(filepath.Join(home, "later"), []byte("exits"), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	got := r.run("gateway", "upgrade")
+	for _, says := range []string{"gateway-upgrade-failed", "the old one is back"} {
+		if got.code != 1 || !strings.Contains(got.stderr, says) {
+			r.t.Errorf("a later version that gives up: exit %d, does not say %q\n%s", got.code, says, got.stderr)
+		}
+	}
+	if err := os.Remove(filepath.Join(home, "later")); err != nil {
+		r.t.Fatal(err)
+	}
+	r.program = earlier
+	if now := r.kept(); now == pid || version() != before || r.agent() != agent {
+		r.t.Errorf("after an upgrade that failed: process %d (was %d), version %s, agent %d (was %d)", now, pid, version(), r.agent(), agent)
+	}
+	r.program = programs + "/killer"
+	r.must(0, "gateway", "upgrade")
+	if r.kept(); version() != laterVersion || r.agent() != agent {
+		r.t.Errorf("after an upgrade: version %s, agent %d (was %d)", version(), r.agent(), agent)
+	}
+	// The service starts what it was upgraded to, without a command of ours.
+	if got := r.systemctl("restart", serviceUnit); got.code != 0 {
+		r.t.Fatalf("systemctl restart: %s", got.stderr)
+	}
+	if r.kept(); version() != laterVersion {
+		r.t.Errorf("the service starts version %s", version())
+	}
+	r.program = earlier
+	r.must(0, "gateway", "upgrade")
+	if r.kept(); version() != before || r.agent() != agent {
+		r.t.Errorf("back: version %s, agent %d (was %d)", version(), r.agent(), agent)
+	}
+	if now := r.property("NRestarts"); now != unit {
+		r.t.Errorf("systemd started it %s times by itself, was %s", now, unit)
 	}
 }
 
