@@ -35,6 +35,9 @@ import (
 // test wrote into its home: a real process in every way.
 const modeFile = "mode"
 
+// documentFile holds the port that the daemon's document asks for, where it does.
+const documentFile = "document-port"
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 4 && os.Args[1] == "gateway" && os.Args[2] == "serve" {
 		os.Exit(daemonMain(os.Args[4]))
@@ -61,7 +64,12 @@ func daemonMain(name string) int {
 	if f, ok := raw[mode]; ok {
 		return f(g)
 	}
-	err = Serve(context.Background(), ServeConfig{Gateway: g, Server: fakeServer(mode)})
+	cfg := ServeConfig{Gateway: g, Server: fakeServer(mode)}
+	if b, err := os.ReadFile(filepath.Join(os.Getenv("CREEL_HOME"), documentFile)); err == nil {
+		cfg.Port, _ = strconv.Atoi(string(b))
+		cfg.PortExplicit = true
+	}
+	err = Serve(context.Background(), cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "creel:", err)
 		return 1

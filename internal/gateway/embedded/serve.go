@@ -107,7 +107,11 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	// Nothing starts from files that an upgrade left half put back.
-	if err := upgrades(g, nil).Settle(); err != nil {
+	build, err := version.Identify()
+	if err != nil {
+		return err
+	}
+	if err := upgrades(g, nil).Settle(build); err != nil {
 		return err
 	}
 	// What writers that were killed left; it is in nobody's way.
@@ -138,10 +142,6 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 		log.Warn("sweep unfinished files", "error", swept)
 	}
 	material, err := loadMaterial(ctx, g)
-	if err != nil {
-		return err
-	}
-	build, err := version.Identify()
 	if err != nil {
 		return err
 	}
@@ -200,11 +200,15 @@ func serves(g state.Gateway) bool {
 	return err == nil && alive
 }
 
-// wantedPort: the launcher's word, else the configuration's, else the port of
-// last time, else the default.
+// wantedPort: the launcher's word or what it left for a service, else the
+// configuration's, else the port of last time, else the default.
 func wantedPort(cfg ServeConfig, launch *launcher) (port int, explicit bool) {
 	port, explicit = cfg.Port, cfg.PortExplicit
-	if launch != nil && launch.hello.Port != 0 {
+	if launch == nil {
+		if with, ok := takeGiven(cfg.Gateway, settings{Port: port, PortExplicit: explicit}); ok {
+			port, explicit = with.Port, with.PortExplicit
+		}
+	} else if launch.hello.Port != 0 {
 		port, explicit = launch.hello.Port, launch.hello.PortExplicit
 	}
 	if port != 0 {
