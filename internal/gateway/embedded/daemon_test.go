@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -170,6 +171,8 @@ func fakeServer(mode string) func(context.Context, ServerInput, func(Ready)) err
 			return l.Close()
 		}
 		cfg := in.Material.ServerConfig()
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return in.Certificate(), nil }
+		cfg.Certificates = nil
 		if mode == "open" {
 			cfg.ClientAuth = 0
 		}

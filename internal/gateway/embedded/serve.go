@@ -151,7 +151,7 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 
 	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)
 	ctx, cancel := context.WithCancel(ctx)
-	p := &presence{gateway: g, in: in, launch: launch, herald: newHerald(material, log), ctx: ctx, cancel: cancel}
+	p := &presence{gateway: g, in: in, launch: launch, herald: newHerald(g, material, log), ctx: ctx, cancel: cancel}
 	p.herald.status("taking over sandboxes")
 	defer p.vouching.Wait()
 	defer cancel()
