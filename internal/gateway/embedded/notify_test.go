@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -136,11 +137,12 @@ func TestWatchdogOutlivesCertificates(t *testing.T) {
 	t.Setenv("WATCHDOG_USEC", strconv.FormatInt((300*time.Millisecond).Microseconds(), 10))
 	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
 	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
 	done := make(chan error, 1)
 	go func() {
 		done <- Serve(ctx, ServeConfig{Gateway: w.g, Server: fakeServer("good"), Foreground: io.Discard})
 	}()
+	stop := sync.OnceValue(func() error { cancel(); return <-done })
+	defer func() { _ = stop() }() // also where the test fails: the daemon is this process
 	for _, prefix := range []string{"READY=1\n", "WATCHDOG=1\n", "WATCHDOG=1\n"} {
 		if said := notified.expect(prefix); !strings.Contains(said, "lets nobody in: the server certificate ended ") {
 			t.Errorf("said %q", said)
@@ -152,8 +154,7 @@ func TestWatchdogOutlivesCertificates(t *testing.T) {
 			t.Fatalf("renewed: said %q", said)
 		}
 	}
-	cancel()
-	if err := <-done; err != nil {
+	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
 }
