@@ -82,9 +82,9 @@ func (d *Driver) Prepare(ctx context.Context, id, name, gateway string, spec san
 		if h.Name != name || h.Gateway != gateway {
 			return h, fmt.Errorf("sandbox %s is %q of gateway %q already", id, h.Name, h.Gateway)
 		}
-		h.Spec = spec
+		h.Spec, h.Version = spec, versionFor(spec)
 	case errors.Is(err, fs.ErrNotExist):
-		h = sandbox.Handle{Version: handleVersion, ID: id, Name: name, Gateway: gateway, CreatedAt: d.options.Now().UTC(),
+		h = sandbox.Handle{Version: versionFor(spec), ID: id, Name: name, Gateway: gateway, CreatedAt: d.options.Now().UTC(),
 			Driver: Name, HostUID: os.Geteuid(), HostGID: os.Getegid(), Spec: spec}
 		if os.Geteuid() == 0 {
 			// A workspace without a handle has an owner, who must not change.
