@@ -289,11 +289,20 @@ func TestNewDashboardToken(t *testing.T) {
 	if err := d.Start(t.Context(), h, secret("the-token"), secret("canary-old"), secret("relay")); err != nil {
 		t.Fatal(err)
 	}
+	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a newer build has it, which started the supervisor that lives.
+	b = append([]byte(`{"of_a_newer_build":[1],`), b[1:]...)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.NewDashboardToken(t.Context(), h, secret("fresh")); err != nil {
 		t.Fatal(err)
 	}
-	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
-	b, err := os.ReadFile(path)
+	b, err = os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +310,7 @@ func TestNewDashboardToken(t *testing.T) {
 	if err := json.Unmarshal(b, &l); err != nil {
 		t.Fatal(err)
 	}
-	if l.DashboardToken != "fresh" || l.RelayToken != "relay" || l.ID != testID || bytes.Contains(b, []byte("canary")) {
+	if l.DashboardToken != "fresh" || l.RelayToken != "relay" || l.ID != testID || bytes.Contains(b, []byte("canary")) || !bytes.Contains(b, []byte(`"of_a_newer_build":[1]`)) {
 		t.Errorf("launch file: %s", b)
 	}
 	if err := os.WriteFile(path, []byte(`{"dashboard_token":"canary`), 0o600); err != nil {
