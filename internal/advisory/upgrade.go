@@ -28,7 +28,7 @@ var upgrade = []Advisory{
 	},
 	{
 		ID: "gateway-upgrade-elsewhere", Severity: Error, Layer: "gateway", Blocking: true, Title: "An upgrade of another runtime was interrupted",
-		Reason:   "The gateway was being upgraded as another runtime. What was kept for that is not to be lost: finish it as that runtime, then change the runtime.",
+		Reason:   "The gateway was being upgraded as another runtime. What was kept for that is not to be lost: no command changes a recorded runtime, so that the answers were edited or lost. Moved away, they are asked for again, and a start as the former runtime finishes the upgrade.",
 		Commands: []string{"creel gateway status"},
 	},
 	{
