@@ -22,8 +22,13 @@ var upgrade = []Advisory{
 		Commands: []string{"creel gateway start"},
 	},
 	{
+		ID: "gateway-upgrade-interrupted", Severity: Error, Layer: "gateway", Blocking: true, Title: "An interrupted upgrade is to be finished first",
+		Reason:   "What is on disk is the old gateway's, and another build was started without a command that keeps it first. It did not serve. A start through the command line finishes the upgrade, with a way back.",
+		Commands: []string{"creel gateway start"},
+	},
+	{
 		ID: "gateway-upgrade-elsewhere", Severity: Error, Layer: "gateway", Blocking: true, Title: "An upgrade of another runtime was interrupted",
-		Reason:   "The gateway was being upgraded as another runtime. What was kept for that is not to be lost: finish it as that runtime, then change the runtime.",
+		Reason:   "The gateway was being upgraded as another runtime. What was kept for that is not to be lost: no command changes a recorded runtime, so that the answers were edited or lost. Moved away, they are asked for again, and a start as the former runtime finishes the upgrade.",
 		Commands: []string{"creel gateway status"},
 	},
 	{

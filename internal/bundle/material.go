@@ -7,6 +7,7 @@ import (
 	"crypto/x509"
 	"fmt"
 	"strings"
+	"time"
 
 	"creel/internal/advisory"
 )
@@ -78,6 +79,30 @@ func open(s Snapshot) (Material, error) {
 		return m, fmt.Errorf("jwt: %s does not fit %s", keyKeyID, keySigning)
 	}
 	return m, nil
+}
+
+// Lapsed says which certificate of a gateway that listens is not valid at a time, and
+// since when, e.g. "the server certificate ended 2026-01-02"; "" while all are.
+func (m Material) Lapsed(now time.Time) string {
+	authorities, _ := parseCertificates(m.CAPEM) // they were parsed when it was opened
+	type named struct {
+		what string
+		cert *x509.Certificate
+	}
+	all := []named{{"server", m.Server.Leaf}, {"client", m.Client.Leaf}}
+	for _, c := range authorities {
+		all = append(all, named{"authority's", c})
+	}
+	for _, c := range all {
+		switch {
+		case c.cert == nil:
+		case now.After(c.cert.NotAfter):
+			return fmt.Sprintf("the %s certificate ended %s", c.what, c.cert.NotAfter.UTC().Format(time.DateOnly))
+		case now.Before(c.cert.NotBefore):
+			return fmt.Sprintf("the %s certificate begins %s", c.what, c.cert.NotBefore.UTC().Format(time.DateOnly))
+		}
+	}
+	return ""
 }
 
 // ServerConfig is what the gateway listens with: TLS 1.3, and no connection

@@ -157,3 +157,26 @@ func TestMaterialHasTheTokenKey(t *testing.T) {
 		t.Error("the client's PEM is not what is stored")
 	}
 }
+
+func TestLapsed(t *testing.T) {
+	m := opened(t)
+	at := m.Server.Leaf.NotBefore.Add(time.Hour)
+	for _, c := range []struct {
+		now  time.Time
+		want string
+	}{
+		{at.Add(time.Hour), ""},
+		{m.Server.Leaf.NotAfter.Add(time.Hour), "the server certificate ended " + m.Server.Leaf.NotAfter.Format(time.DateOnly)},
+		{at.AddDate(-1, 0, 0), "the server certificate begins " + m.Server.Leaf.NotBefore.Format(time.DateOnly)},
+	} {
+		if got := m.Lapsed(c.now); got != c.want {
+			t.Errorf("at %s: %q, want %q", c.now, got, c.want)
+		}
+	}
+	m.Server = m.Client
+	m.Client = tls.Certificate{}
+	m.Server.Leaf = nil
+	if got := m.Lapsed(at.AddDate(100, 0, 0)); !strings.HasPrefix(got, "the authority's certificate ended ") {
+		t.Errorf("the authority alone: %q", got)
+	}
+}

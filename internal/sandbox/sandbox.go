@@ -197,7 +197,7 @@ type Launch struct {
 // Handle is the durable record of a sandbox, in handle.json beside its
 // workspace. The store can be rebuilt from it.
 type Handle struct {
-	Version   int       `json:"version"` // 1
+	Version   int       `json:"version"` // the driver's
 	ID        string    `json:"id"`
 	Name      string    `json:"name"`
 	Gateway   string    `json:"gateway"`

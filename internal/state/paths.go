@@ -76,6 +76,7 @@ const (
 	PortForwardLog    = "portforward.log"   // what it has to say
 	ServiceFile       = "service.json"      // which unit of a service manager keeps the gateway
 	ServiceProgram    = "creel"             // link to the executable that the unit runs
+	StartFile         = "start.json"        // what a service's daemon takes in place of the document's settings
 )
 
 // MaxSocketPath is the longest path a Unix socket can have on Linux (sun_path

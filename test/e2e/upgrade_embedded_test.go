@@ -10,7 +10,12 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"creel/internal/server/store"
 )
+
+// laterSchema is what the later build writes into the database (test/e2e/killer).
+const laterSchema = 1000
 
 // embeddedHome is a home whose gateway is of one build of creel, with a sandbox, and
 // which has another build installed.
@@ -56,7 +61,7 @@ func (h *embeddedHome) runs(later bool) gatewayStatus {
 	for _, c := range s.Caveats {
 		h.t.Errorf("caveat %s", c.Advisory)
 	}
-	if n, names := format(h.t, h.file("gateway.db"), "SELECT name FROM objects WHERE object_type = 'sandbox'"); n != 1 || !slices.Equal(names, []string{"claw"}) {
+	if n, names := format(h.t, h.file("gateway.db"), "SELECT name FROM objects WHERE object_type = 'sandbox'"); n != store.SchemaVersion || !slices.Equal(names, []string{"claw"}) {
 		h.t.Errorf("database of format %d with %q", n, names)
 	}
 	if _, err := os.Stat(h.file("upgrade.json")); err == nil {
@@ -110,7 +115,7 @@ func testUpgradeEmbeddedBack(t *testing.T) {
 				t.Errorf("%s: it does not say %q:\n%s", how, says, r.stderr)
 			}
 		}
-		if n, _ := format(t, h.file("upgrade/refused/gateway.db"), "SELECT a FROM of_the_later_version"); n != 2 {
+		if n, _ := format(t, h.file("upgrade/refused/gateway.db"), "SELECT a FROM of_the_later_version"); n != laterSchema {
 			t.Errorf("%s: the later one wrote format %d, then this shows nothing", how, n)
 		}
 		if after := h.runs(false); after.PID == before.PID || after.Endpoint != before.Endpoint {
@@ -128,7 +133,7 @@ func testUpgradeEmbeddedBack(t *testing.T) {
 	eventually(t, "the later one has written", func() bool {
 		_, err := os.Stat(h.file("upgrade/kept/gateway.db"))
 		n, _ := format(t, h.file("gateway.db"), "SELECT 1")
-		return err == nil && n == 2
+		return err == nil && n == laterSchema
 	})
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
@@ -163,10 +168,10 @@ func testDowngradeEmbedded(t *testing.T) {
 	h.must(0, "gateway", "upgrade")
 	h.must(0, "gateway", "stop")
 	db := h.file("gateway.db")
-	execute(t, db, "PRAGMA user_version = 2")
+	execute(t, db, fmt.Sprintf("PRAGMA user_version = %d", store.SchemaVersion+1))
 	h.program = ""
 	h.refuse(db, "database-newer", says{[]string{"gateway", "start"}, 1}, says{[]string{"gateway", "upgrade"}, 1}, says{[]string{"gateway", "upgrade", "--plan"}, 1}, says{[]string{"gateway", "restart"}, 1})
-	execute(t, db, "PRAGMA user_version = 1")
+	execute(t, db, fmt.Sprintf("PRAGMA user_version = %d", store.SchemaVersion))
 	record := h.file("served.json")
 	content, err := os.ReadFile(record)
 	if err != nil {

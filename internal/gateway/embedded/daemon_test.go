@@ -2,6 +2,7 @@ package embedded
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -35,6 +36,9 @@ import (
 // test wrote into its home: a real process in every way.
 const modeFile = "mode"
 
+// documentFile holds the port that the daemon's document asks for, where it does.
+const documentFile = "document-port"
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 4 && os.Args[1] == "gateway" && os.Args[2] == "serve" {
 		os.Exit(daemonMain(os.Args[4]))
@@ -61,7 +65,12 @@ func daemonMain(name string) int {
 	if f, ok := raw[mode]; ok {
 		return f(g)
 	}
-	err = Serve(context.Background(), ServeConfig{Gateway: g, Server: fakeServer(mode)})
+	cfg := ServeConfig{Gateway: g, Server: fakeServer(mode)}
+	if b, err := os.ReadFile(filepath.Join(os.Getenv("CREEL_HOME"), documentFile)); err == nil {
+		cfg.Port, _ = strconv.Atoi(string(b))
+		cfg.PortExplicit = true
+	}
+	err = Serve(context.Background(), cfg)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "creel:", err)
 		return 1
@@ -162,6 +171,8 @@ func fakeServer(mode string) func(context.Context, ServerInput, func(Ready)) err
 			return l.Close()
 		}
 		cfg := in.Material.ServerConfig()
+		cfg.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return in.Certificate(), nil }
+		cfg.Certificates = nil
 		if mode == "open" {
 			cfg.ClientAuth = 0
 		}

@@ -20,6 +20,8 @@ type Keeper interface {
 	// Start has it run the daemon of an executable, and returns when that says it is
 	// ready or has failed.
 	Start(ctx context.Context, executable string) error
+	// Point has it start the daemon of another executable from then on.
+	Point(executable string) error
 	// Stop has it end the daemon, and returns when it has ended.
 	Stop(ctx context.Context) error
 	// PID is the daemon that it runs, 0 for none.

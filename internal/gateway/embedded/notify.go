@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"creel/internal/gateway"
 	"creel/internal/gateway/evidence"
 	"creel/internal/health"
+	"creel/internal/state"
 )
 
 // watchdogShare is how many signs of life a service manager gets in the time after
@@ -28,16 +30,36 @@ type herald struct {
 	watchdog time.Duration // 0: it watches nothing
 	log      *slog.Logger
 	// ask asks the daemon itself what anybody would be asked for a proof of health.
-	ask func(ctx context.Context, e endpoint, id string) evidence.Chain
+	ask func(ctx context.Context, e endpoint, id string) sign
 }
 
-func newHerald(material bundle.Material, log *slog.Logger) *herald {
+// sign is what the daemon answered itself.
+type sign struct {
+	evidence.Chain
+	// lapsed says which certificate ended, where that is why it did not let itself in.
+	// Starting it anew would not help, and supervisors and dashboards need none.
+	lapsed string
+}
+
+// alive reports whether the daemon is vouched for.
+func (s sign) alive() bool { return s.Verdict == health.OK || s.lapsed != "" }
+
+func newHerald(g state.Gateway, own bundle.Material, log *slog.Logger) *herald {
 	h := &herald{managed: isManaged(), log: log}
-	h.ask = func(ctx context.Context, e endpoint, id string) evidence.Chain {
-		var c evidence.Chain
-		evidence.Ask(ctx, &c, evidence.Target{Endpoint: e.domain(), Access: gateway.Access{TLS: material.ClientConfig(bundle.LocalName)}, InstanceID: id})
-		c.Conclude()
-		return c
+	material := own
+	h.ask = func(ctx context.Context, e endpoint, id string) sign {
+		// The server's certificate is renewed while it serves, and so is the client's.
+		// Those of another authority are for the next start.
+		if m, err := loadMaterial(ctx, g); err == nil && bytes.Equal(m.CAPEM, own.CAPEM) {
+			material = m
+		}
+		var s sign
+		evidence.Ask(ctx, &s.Chain, evidence.Target{Endpoint: e.domain(), Access: gateway.Access{TLS: material.ClientConfig(bundle.LocalName)}, InstanceID: id})
+		s.Conclude()
+		if s.Reason == "gateway-certificate-invalid" || s.Reason == "gateway-certificate-refused" {
+			s.lapsed = material.Lapsed(time.Now())
+		}
+		return s
 	}
 	if !h.managed {
 		return h
@@ -78,7 +100,8 @@ func (h *herald) vouch(ctx context.Context, e endpoint, id string) {
 		if ctx.Err() != nil {
 			return
 		}
-		if c.Verdict == health.OK {
+		if c.alive() {
+			h.say(daemon.SdNotifyReady + "\n" + h.serving(e, c))
 			break
 		}
 		h.status("does not answer itself yet: %s", credential.Redact(c.Message))
@@ -86,8 +109,6 @@ func (h *herald) vouch(ctx context.Context, e endpoint, id string) {
 			return
 		}
 	}
-	serves := "serves " + e.domain().URL()
-	h.say(daemon.SdNotifyReady + "\nSTATUS=" + serves)
 	if h.watchdog == 0 {
 		return
 	}
@@ -102,13 +123,22 @@ func (h *herald) vouch(ctx context.Context, e endpoint, id string) {
 		switch c := h.ask(ctx, e, id); {
 		case ctx.Err() != nil:
 			return
-		case c.Verdict == health.OK:
-			h.say(daemon.SdNotifyWatchdog + "\nSTATUS=" + serves)
+		case c.alive():
+			h.say(daemon.SdNotifyWatchdog + "\n" + h.serving(e, c))
 		default:
 			h.log.Warn("the gateway does not answer itself", "reason", c.Reason, "message", credential.Redact(c.Message))
 			h.status("does not answer itself: %s", credential.Redact(c.Message))
 		}
 	}
+}
+
+// serving is the line for people while the daemon is vouched for.
+func (h *herald) serving(e endpoint, s sign) string {
+	line := "STATUS=serves " + e.domain().URL()
+	if s.lapsed != "" {
+		line += ", and lets nobody in: " + s.lapsed + `; "creel gateway secrets repair" issues it again`
+	}
+	return line
 }
 
 // leaves says that the daemon begins to end.

@@ -9,13 +9,17 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"creel/internal/bundle"
+	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway/evidence"
 	"creel/internal/health"
+	"creel/internal/state"
 )
 
 // notifications is a service manager's end of sd_notify(3).
@@ -115,6 +119,46 @@ func TestWatchdog(t *testing.T) {
 	}
 }
 
+// A daemon whose certificates have ended works on: it is ready and fed, with a word
+// about it. When they are renewed it sees that, and the client's with the server's.
+func TestWatchdogOutlivesCertificates(t *testing.T) {
+	w := newWorld(t, "good")
+	if err := os.RemoveAll(w.g.File(state.TLSDir)); err != nil {
+		t.Fatal(err)
+	}
+	repair := func(at time.Time) {
+		t.Helper()
+		if _, err := bundle.Repair(t.Context(), dirstore.New(w.g).Target(), at, bundle.RepairOptions{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	repair(time.Now().Add(-3 * 365 * 24 * time.Hour))
+	notified := serviceManager(t, w)
+	t.Setenv("WATCHDOG_USEC", strconv.FormatInt((300*time.Millisecond).Microseconds(), 10))
+	t.Setenv("WATCHDOG_PID", strconv.Itoa(os.Getpid()))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Serve(ctx, ServeConfig{Gateway: w.g, Server: fakeServer("good"), Foreground: io.Discard})
+	}()
+	stop := sync.OnceValue(func() error { cancel(); return <-done })
+	defer func() { _ = stop() }() // also where the test fails: the daemon is this process
+	for _, prefix := range []string{"READY=1\n", "WATCHDOG=1\n", "WATCHDOG=1\n"} {
+		if said := notified.expect(prefix); !strings.Contains(said, "lets nobody in: the server certificate ended ") {
+			t.Errorf("said %q", said)
+		}
+	}
+	repair(time.Now())
+	for said, deadline := "certificate ended", time.Now().Add(10*time.Second); strings.Contains(said, "certificate ended"); {
+		if said = notified.expect("WATCHDOG=1\n"); time.Now().After(deadline) {
+			t.Fatalf("renewed: said %q", said)
+		}
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // With a clock of its own: three signs of life in the time that the manager waits,
 // none while the daemon does not answer, and again when it does.
 func TestWatchdogStarves(t *testing.T) {
@@ -147,8 +191,8 @@ func TestWatchdogStarves(t *testing.T) {
 		var answers atomic.Int32 // a health.Verdict
 		answers.Store(int32(health.OK))
 		h := &herald{managed: true, watchdog: time.Minute, log: slog.New(slog.DiscardHandler),
-			ask: func(context.Context, endpoint, string) evidence.Chain {
-				return evidence.Chain{Verdict: health.Verdict(answers.Load()), Message: "it hangs"}
+			ask: func(context.Context, endpoint, string) sign {
+				return sign{Chain: evidence.Chain{Verdict: health.Verdict(answers.Load()), Message: "it hangs"}}
 			}}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})

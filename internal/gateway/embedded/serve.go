@@ -107,7 +107,11 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	// Nothing starts from files that an upgrade left half put back.
-	if err := upgrades(g, nil).Settle(); err != nil {
+	build, err := version.Identify()
+	if err != nil {
+		return err
+	}
+	if err := upgrades(g, nil).Settle(build); err != nil {
 		return err
 	}
 	// What writers that were killed left; it is in nobody's way.
@@ -141,17 +145,13 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	if err != nil {
 		return err
 	}
-	build, err := version.Identify()
-	if err != nil {
-		return err
-	}
 	renewed := newCertificate(g, material, log)
 	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Certificate: renewed.current, Version: version.Version(), BuildID: build, Log: log}
 	in.Port, in.PortExplicit = wantedPort(cfg, launch)
 
 	log.Info("gateway starts", "gateway", g.Name, "pid", os.Getpid(), "version", in.Version, "build", build)
 	ctx, cancel := context.WithCancel(ctx)
-	p := &presence{gateway: g, in: in, launch: launch, herald: newHerald(material, log), ctx: ctx, cancel: cancel}
+	p := &presence{gateway: g, in: in, launch: launch, herald: newHerald(g, material, log), ctx: ctx, cancel: cancel}
 	p.herald.status("taking over sandboxes")
 	defer p.vouching.Wait()
 	defer cancel()
@@ -200,11 +200,15 @@ func serves(g state.Gateway) bool {
 	return err == nil && alive
 }
 
-// wantedPort: the launcher's word, else the configuration's, else the port of
-// last time, else the default.
+// wantedPort: the launcher's word or what it left for a service, else the
+// configuration's, else the port of last time, else the default.
 func wantedPort(cfg ServeConfig, launch *launcher) (port int, explicit bool) {
 	port, explicit = cfg.Port, cfg.PortExplicit
-	if launch != nil && launch.hello.Port != 0 {
+	if launch == nil {
+		if with, ok := takeGiven(cfg.Gateway, settings{Port: port, PortExplicit: explicit}); ok {
+			port, explicit = with.Port, with.PortExplicit
+		}
+	} else if launch.hello.Port != 0 {
 		port, explicit = launch.hello.Port, launch.hello.PortExplicit
 	}
 	if port != 0 {

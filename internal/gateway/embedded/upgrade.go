@@ -33,6 +33,20 @@ func upgrades(g state.Gateway, afterStep func(string)) upgrade.Config {
 	}}
 }
 
+// upgrades is where this gateway's upgrades take place, for whoever walks them. A
+// service is led back to the old gateway before anything else is: it may be what
+// starts the next one, after a power cut.
+func (r *Runtime) upgrades() upgrade.Config {
+	c := upgrades(r.cfg.Gateway, r.cfg.AfterStep)
+	c.BeforeReturn = func(old upgrade.Side) error {
+		if kept, err := r.kept(); err != nil || !kept {
+			return err
+		}
+		return r.cfg.Keeper.Point(old.Executable)
+	}
+	return c
+}
+
 // settings are what a daemon is launched with besides its executable.
 type settings struct {
 	Port         int  `json:"port,omitempty"`
@@ -70,8 +84,16 @@ func (w walker) Launch(ctx context.Context, s upgrade.Side, report gateway.Progr
 	switch kept, err := w.kept(); {
 	case err != nil:
 		return err
-	case kept: // its port is the recorded one, as with every start of the service
+	case kept:
+		if err := w.give(with); err != nil {
+			return err
+		}
 		return w.startKept(ctx, report, s.Executable)
+	}
+	// What was left for a service that is gone is nobody's any more.
+	path := w.cfg.Gateway.File(state.StartFile)
+	if err := state.RemoveIfExists(path); err != nil {
+		return host.Explain(err, path)
 	}
 	return w.launch(ctx, report, s.Executable, with)
 }
@@ -90,7 +112,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 			Executable: sideOf(r.cfg.Gateway.Roots, "", o.Identity.BuildID, settings{}).Executable}
 		if u.Differs = o.Drift; len(o.Drift) > 0 {
 			u.Notes = append(u.Notes, "sandboxes go on; the API and the dashboards are away for a moment")
-			return u, r.refused(ctx)
+			return u, r.refused(ctx, o)
 		}
 		return u, nil
 	case !o.Absent:
@@ -131,8 +153,11 @@ func (r *Runtime) records() (*upgrade.Record, *upgrade.Side, error) {
 
 // refused is why this build could not take over from a daemon that runs. Whether the
 // database is whole is not asked: a daemon writes to it.
-func (r *Runtime) refused(ctx context.Context) error {
+func (r *Runtime) refused(ctx context.Context, o gateway.Observation) error {
 	if _, _, err := r.records(); err != nil {
+		return err
+	}
+	if err := r.bindable(ctx, o.Endpoint); err != nil {
 		return err
 	}
 	if r.cfg.Usable == nil {
@@ -166,7 +191,7 @@ func (r *Runtime) Upgrade(ctx context.Context, _ gateway.UpgradeOptions, report 
 		report(fmt.Sprintf("gateway %s is running (pid %d), and nothing of it differs from what would be started", g.Name, o.Identity.PID))
 		return nil
 	}
-	if err := r.refused(ctx); err != nil {
+	if err := r.refused(ctx, o); err != nil {
 		return err
 	}
 	if err := r.placeable(); err != nil {
@@ -184,7 +209,7 @@ func (r *Runtime) Upgrade(ctx context.Context, _ gateway.UpgradeOptions, report 
 		return advisory.New("gateway-upgrade-no-way-back", fmt.Sprintf("gateway %s is not stopped", g.Name), err)
 	}
 	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
-	return upgrades(g, r.cfg.AfterStep).Replace(ctx, walker{r}, from, to, report)
+	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
 }
 
 // settled is settle within the budget of a start.
@@ -233,7 +258,7 @@ func (r *Runtime) bring(ctx context.Context, report gateway.Progress) error {
 	}
 	switch _, missing := os.Lstat(g.Database()); {
 	case record != nil:
-		return upgrades(g, r.cfg.AfterStep).Resume(ctx, walker{r}, *record, to, report)
+		return r.upgrades().Resume(ctx, walker{r}, *record, to, report)
 	case missing != nil || served != nil && served.SameProgram(to):
 		return walker{r}.Launch(ctx, to, report)
 	case served == nil:
@@ -243,7 +268,7 @@ func (r *Runtime) bring(ctx context.Context, report gateway.Progress) error {
 			served.Executable = ""
 		}
 	}
-	return upgrades(g, r.cfg.AfterStep).Launch(ctx, walker{r}, *served, to, report)
+	return r.upgrades().Launch(ctx, walker{r}, *served, to, report)
 }
 
 // placeable reports why no daemon could be made here.
@@ -260,5 +285,5 @@ func (r *Runtime) finish() error {
 	if err != nil || record == nil {
 		return err
 	}
-	return upgrades(r.cfg.Gateway, r.cfg.AfterStep).Finish()
+	return r.upgrades().Finish()
 }

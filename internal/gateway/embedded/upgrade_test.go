@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"debug/elf"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -298,38 +299,53 @@ func tree(t *testing.T, dir string) []string {
 }
 
 // A daemon that anybody starts while an upgrade has put back half of the files
-// finishes that first.
+// finishes that first. It serves them only if they are its own: another build might
+// migrate them, and what was kept would be replaced by that.
 func TestServeSettles(t *testing.T) {
-	w := newWorld(t, "good")
-	w.database("half put back")
-	kept := filepath.Join(w.g.File(state.UpgradeDir), state.KeptDir)
-	if err := os.MkdirAll(kept, 0o700); err != nil {
-		t.Fatal(err)
+	for _, own := range []bool{true, false} {
+		t.Run(fmt.Sprintf("own files %v", own), func(t *testing.T) {
+			t.Setenv("CREEL_BUDGET_GATEWAY_START", "5s")
+			w := newWorld(t, "good")
+			w.database("half put back")
+			kept := filepath.Join(w.g.File(state.UpgradeDir), state.KeptDir)
+			if err := os.MkdirAll(kept, 0o700); err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(filepath.Join(kept, state.DatabaseFile), []byte("of the earlier one"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			from := "another"
+			if own {
+				from = version.BuildID()
+			}
+			if err := os.WriteFile(w.g.File(state.UpgradeFile), []byte(`{"version":1,"gateway":"creel","runtime":"embedded","step":"returning","started_at":"2026-01-02T03:04:05Z",
+				"from":{"version":"1","build":"`+from+`","executable":"/nowhere"},"to":{"version":"2","build":"b","executable":"/nowhere"},"kept":["gateway.db"]}`), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			self, err := Self(w.g.Roots)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 { // a service manager tries again
+				err := w.r.launch(t.Context(), func(string) {}, self, settings{})
+				if p, ok := advisory.Of(err); own && err != nil || !own && (!ok || p.ID != "gateway-upgrade-interrupted") {
+					t.Fatalf("launch = %v", err)
+				}
+				if got, err := os.ReadFile(w.g.Database()); err != nil || string(got) != "of the earlier one" {
+					t.Errorf("database %q, %v", got, err)
+				}
+				if record, err := upgrade.Read(w.g); err != nil || record == nil || record.Step != upgrade.Prepared {
+					t.Errorf("%+v, %v", record, err)
+				}
+				if own {
+					break
+				}
+			}
+			if o := w.r.Observe(t.Context()); own && (o.Verdict != health.OK || len(o.Caveats) != 1 || o.Caveats[0].Advisory != "gateway-upgrade-unfinished") {
+				t.Errorf("%+v", o)
+			}
+			w.start() // which finishes or forgets it
+			w.settledOn(version.BuildID(), "of the earlier one")
+		})
 	}
-	if err := os.WriteFile(filepath.Join(kept, state.DatabaseFile), []byte("of the earlier one"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(w.g.File(state.UpgradeFile), []byte(`{"version":1,"gateway":"creel","runtime":"embedded","step":"returning","started_at":"2026-01-02T03:04:05Z",
-		"from":{"version":"1","build":"a","executable":"/nowhere"},"to":{"version":"2","build":"b","executable":"/nowhere"},"kept":["gateway.db"]}`), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	self, err := Self(w.g.Roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := w.r.launch(t.Context(), func(string) {}, self, settings{}); err != nil {
-		t.Fatal(err)
-	}
-	if got, err := os.ReadFile(w.g.Database()); err != nil || string(got) != "of the earlier one" {
-		t.Errorf("database %q, %v", got, err)
-	}
-	if record, err := upgrade.Read(w.g); err != nil || record == nil || record.Step != upgrade.Prepared {
-		t.Errorf("%+v, %v", record, err)
-	}
-	o := w.r.Observe(t.Context())
-	if o.Verdict != health.OK || len(o.Caveats) != 1 || o.Caveats[0].Advisory != "gateway-upgrade-unfinished" {
-		t.Errorf("%+v", o)
-	}
-	w.start() // which forgets it
-	w.settledOn(version.BuildID(), "of the earlier one")
 }

@@ -236,7 +236,7 @@ func (s *Service) takeBack(ctx context.Context, r gateway.Runtime, before gatewa
 	} else if r != nil {
 		problems = append(problems, s.remove(ctx, *r))
 	}
-	if now := r.Observe(ctx); before.Verdict == health.OK && now.Absent {
+	if now := r.Observe(ctx); !before.Absent && now.Absent {
 		problems = append(problems, r.Start(ctx, report))
 	}
 	if err := errors.Join(problems...); err != nil {

@@ -57,7 +57,10 @@ func (s *Service) Start(ctx context.Context, executable string) error {
 		}
 	}
 	if said := lastWords.FindAllStringSubmatch(launch.ReadFrom(log, offset), -1); id == "" && len(said) > 0 {
-		id = said[len(said)-1][1]
+		// That it failed is no reason: what the log shows may be one.
+		if last := said[len(said)-1][1]; last != launch.StartFailed {
+			id = last
+		}
 	}
 	why := fmt.Errorf("%s (%s): %w", r.Unit, orNone(st.Result), cause)
 	return errors.Join(launch.Report(ended+"; "+why.Error(), log, offset, nil, id, why), s.m.Stop(ctx, r.Unit))

@@ -410,3 +410,46 @@ func TestRecord(t *testing.T) {
 		}
 	}
 }
+
+// A gateway that runs and could not be proven healthy ran all the same: it runs on
+// without its service, and after an installation that is taken back.
+func TestUnprovenRunsOn(t *testing.T) {
+	w := newWorld(t)
+	if err := w.r.Start(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	w.lie("program-fails")
+	if _, _, err := w.s.Install(t.Context(), doubting{w.r}, w.report); err == nil {
+		t.Fatal("it was installed: then this shows nothing")
+	}
+	w.lie()
+	w.running()
+	w.nothingLeft()
+	if _, _, err := w.install(); err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := w.s.Uninstall(t.Context(), doubting{w.r}, w.report); err != nil || !removed {
+		t.Fatalf("uninstall: %v, %v", removed, err)
+	}
+	w.running()
+	w.nothingLeft()
+}
+
+// A daemon that only says that it failed: what it logged tells why.
+func TestStartIsDiagnosed(t *testing.T) {
+	w := newWorld(t)
+	if _, _, err := w.install(); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.r.Stop(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	const words = `level=ERROR msg="gateway ended" advisory=gateway-start-failed error="listen tcp4 127.0.0.1:17670: bind: address already in use"` + "\n"
+	if err := os.WriteFile(filepath.Join(w.home, lastLog), []byte(words), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := w.r.Start(t.Context(), nil)
+	if p, ok := advisory.Of(err); !ok || p.ID != "port-in-use" {
+		t.Errorf("Start = %v, want port-in-use", err)
+	}
+}

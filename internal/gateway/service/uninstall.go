@@ -10,7 +10,6 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/gateway"
-	"creel/internal/health"
 	"creel/internal/state"
 )
 
@@ -74,7 +73,7 @@ func (s *Service) Uninstall(ctx context.Context, r gateway.Runtime, report gatew
 	}
 	ran := false
 	if r != nil {
-		ran = r.Observe(ctx).Verdict == health.OK
+		ran = !r.Observe(ctx).Absent // whatever could be proven of it
 	}
 	report("removing " + rec.Path)
 	if err := s.remove(ctx, *rec); err != nil {
@@ -110,7 +109,7 @@ func (s *Service) remove(ctx context.Context, r record) error {
 	}
 	s.removeEmpty(filepath.Dir(r.Path))
 	g := s.cfg.Gateway
-	return errors.Join(state.RemoveIfExists(s.Program()), state.RemoveIfExists(g.File(state.ServiceFile)))
+	return errors.Join(state.RemoveIfExists(s.Program()), state.RemoveIfExists(g.File(state.StartFile)), state.RemoveIfExists(g.File(state.ServiceFile)))
 }
 
 // managerLives tells whether there is a manager that could know the unit. false is

@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path/filepath"
 	"time"
 
@@ -166,10 +167,21 @@ func Look(g state.Gateway, runtime string) (*Record, *Side, error) {
 	if r != nil && r.Runtime != runtime {
 		return nil, nil, advisory.New("gateway-upgrade-elsewhere",
 			fmt.Sprintf("an upgrade of gateway %s as runtime %s was interrupted, and it is %s now", g.Name, r.Runtime, runtime), nil,
-			"creel onboard --runtime "+advisory.Quote(r.Runtime), "creel gateway status")
+			backTo(g, r.Runtime)...)
 	}
 	s, err := Served(g, runtime)
 	return r, s, err
+}
+
+// backTo is how a gateway is of its former runtime again. A recorded one is never
+// changed by a command: somebody edited the document, so that it has to go first.
+func backTo(g state.Gateway, runtime string) []string {
+	again := "creel onboard --runtime " + advisory.Quote(runtime)
+	if _, err := os.Lstat(g.Desired()); errors.Is(err, fs.ErrNotExist) {
+		return []string{again}
+	}
+	q := advisory.Quote(g.Desired())
+	return []string{"mv " + q + " " + advisory.Quote(g.Desired()+".moved"), again}
 }
 
 // read parses one of this package's files, if it is there and of a version that is

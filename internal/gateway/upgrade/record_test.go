@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -66,6 +67,22 @@ func TestLook(t *testing.T) {
 	_, _, err := Look(g, "openshell")
 	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-upgrade-elsewhere" || !strings.Contains(err.Error(), "as runtime embedded") {
 		t.Errorf("%v", err)
+	}
+	// A recorded runtime is not changed by a command; the document that says another
+	// one goes first, if there is one.
+	again := "creel onboard --runtime embedded"
+	if p, _ := advisory.Of(err); !slices.Equal(p.Commands(), []string{again}) {
+		t.Errorf("without a document: %q", p.Commands())
+	}
+	if err := os.MkdirAll(filepath.Dir(g.Desired()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(g.Desired(), []byte("runtime: openshell\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = Look(g, "openshell")
+	if p, _ := advisory.Of(err); !slices.Equal(p.Commands(), []string{"mv " + g.Desired() + " " + g.Desired() + ".moved", again}) {
+		t.Errorf("with a document: %q", p.Commands())
 	}
 }
 

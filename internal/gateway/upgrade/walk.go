@@ -29,6 +29,9 @@ type Config struct {
 	Gateway state.Gateway
 	Runtime string
 	Files   Files
+	// BeforeReturn, if not nil, is called before the old gateway's files are put back:
+	// whatever starts a gateway without being asked starts that one from then on.
+	BeforeReturn func(old Side) error
 	// AfterStep is called when a step has been taken and is on disk; nil is fine.
 	AfterStep func(name string)
 }
@@ -66,7 +69,17 @@ func (c Config) Resume(ctx context.Context, g Gateway, r Record, to Side, report
 	w := c.walk(g, r, report)
 	failed := r.To
 	w.rec.To = to
-	switch next(r.Step, r.From.Executable == "") {
+	act := next(r.Step, r.From.Executable == "")
+	if act == keepAndTry {
+		doubt, err := c.doubtful(r)
+		if err != nil {
+			return err
+		}
+		if doubt {
+			act = putBackAndTry
+		}
+	}
+	switch act {
 	case keepAndTry:
 		return w.try(ctx)
 	case tryAgain:
@@ -107,21 +120,40 @@ func next(s Step, lost bool) action {
 	return putBackAndLaunchOld
 }
 
+// doubtful reports that files which the record calls the old gateway's were served by
+// another one since: the kept ones, which are the old gateway's for certain, must not
+// be replaced by copies of those.
+func (c Config) doubtful(r Record) (bool, error) {
+	last, err := Served(c.Gateway, c.Runtime)
+	return len(r.Kept) > 0 && last != nil && !last.SameProgram(r.From), err
+}
+
 // Finish forgets an upgrade that was interrupted after one of its two gateways had
 // come up. The caller has proven that one is healthy.
 func (c Config) Finish() error {
 	return errors.Join(c.walk(nil, Record{}, nil).forget(), os.RemoveAll(kept(c.Gateway)))
 }
 
-// Settle finishes putting back files, where that was interrupted, so that nothing
-// starts from half of them. The caller holds the daemon's lock.
-func (c Config) Settle() error {
+// Settle is asked by a daemon of a build before it serves, under the daemon's lock. It
+// finishes putting back files, where that was interrupted, so that nothing starts from
+// half of them. Files that are the old gateway's are served by that one alone until the
+// upgrade is finished: another build, started by whoever, is refused, because it may
+// migrate them and they are not kept.
+func (c Config) Settle(build string) error {
 	r, err := Read(c.Gateway)
-	if err != nil || r == nil || r.Step != Returning || r.Runtime != c.Runtime {
+	if err != nil || r == nil || r.Step == Trying || r.Runtime != c.Runtime {
 		return err
 	}
-	w := c.walk(nil, *r, nil)
-	return w.putBackLocked()
+	if r.Step == Returning {
+		if err := c.walk(nil, *r, nil).putBackLocked(); err != nil {
+			return err
+		}
+	}
+	if build == r.From.Build {
+		return nil
+	}
+	return advisory.New("gateway-upgrade-interrupted",
+		fmt.Sprintf("an upgrade of gateway %s from %s to %s was interrupted, and build %.12s is not the old one", c.Gateway.Name, r.From, r.To, build), nil)
 }
 
 type walk struct {
@@ -266,6 +298,11 @@ func (w *walk) stranded(why string) error {
 
 // putBack puts the kept files back while no daemon can start.
 func (w *walk) putBack() (err error) {
+	if w.BeforeReturn != nil && w.rec.From.Executable != "" {
+		if err := w.BeforeReturn(w.rec.From); err != nil {
+			return err
+		}
+	}
 	unlock, err := w.lockDaemon()
 	if err != nil {
 		return err

@@ -428,18 +428,63 @@ func TestSettle(t *testing.T) {
 		t.Fatalf("steps %q: then this shows nothing", w.steps)
 	}
 	w.killAt = 0
-	if err := w.cfg.Settle(); err != nil {
+	for range 2 { // whoever starts it may try again
+		if p, ok := advisory.Of(w.cfg.Settle(newSide.Build)); !ok || p.ID != "gateway-upgrade-interrupted" {
+			t.Errorf("the new build is not refused: %v", p)
+		}
+		w.asOld()
+		if r, err := Read(w.g); err != nil || r == nil || r.Step != Prepared {
+			t.Errorf("%+v, %v", r, err)
+		}
+	}
+	if err := w.cfg.Settle(oldSide.Build); err != nil {
 		t.Fatal(err)
 	}
 	w.asOld()
-	if r, err := Read(w.g); err != nil || r == nil || r.Step != Prepared {
-		t.Errorf("%+v, %v", r, err)
-	}
 	other := w.cfg
 	other.Runtime = "openshell"
-	if err := other.Settle(); err != nil {
+	if err := other.Settle(newSide.Build); err != nil {
 		t.Error(err)
 	}
+}
+
+// Before the files are put back, what starts a gateway by itself is led to the old one.
+func TestBeforeReturn(t *testing.T) {
+	w := newWorld(t)
+	w.fails["2.0.0"] = true
+	var led []string
+	w.cfg.BeforeReturn = func(old Side) error {
+		if r, err := Read(w.g); err != nil || r == nil || r.Step != Trying {
+			t.Errorf("at %+v, %v", r, err)
+		}
+		led = append(led, old.Executable)
+		return nil
+	}
+	if err := w.cfg.Replace(t.Context(), w, oldSide, newSide, w.say); err == nil || !slices.Equal(led, []string{"/old"}) {
+		t.Errorf("%v, led to %q", err, led)
+	}
+}
+
+// A build that served the old gateway's files after they were put back has migrated
+// them, and failed again: what was kept is not replaced by that.
+func TestKeptIsNotReplacedByWhatAnotherServed(t *testing.T) {
+	w := newWorld(t)
+	w.fails["2.0.0"], w.killAt = true, 6
+	_, dead := guarded(func() error { return w.cfg.Replace(t.Context(), w, oldSide, newSide, w.say) })
+	if !dead || w.steps[5] != "put-back" {
+		t.Fatalf("steps %q: then this shows nothing", w.steps)
+	}
+	w.killAt = 0
+	if err := WriteServed(w.g, w.cfg.Runtime, newSide); err != nil {
+		t.Fatal(err)
+	}
+	w.put("gateway.db", "format 2: migrated")
+	w.resume(newSide)
+	if w.running != "1.0.0" {
+		t.Errorf("%q runs", w.running)
+	}
+	w.asOld()
+	w.settled()
 }
 
 // A gateway that somebody else started meanwhile is not pulled its files from under.

@@ -15,8 +15,21 @@ import (
 	"creel/internal/state"
 )
 
-// handleVersion is the only version of handle.json that this build reads.
-const handleVersion = 1
+// The versions of handle.json that this build reads. What the first cannot say, a
+// build that only knows that one would refuse as damage or drop.
+const (
+	firstHandle  = 1
+	secondHandle = 2 // forwards; of the dashboard: stopped, public_url, trusted_proxies, preface
+)
+
+// versionFor is the lowest version that can say a spec.
+func versionFor(s sandbox.Spec) int {
+	d := s.Dashboard
+	if len(s.Forwards) > 0 || d.Stopped || d.Preface || d.PublicURL != "" || len(d.TrustedProxies) > 0 {
+		return secondHandle
+	}
+	return firstHandle
+}
 
 // Handles lists the sandboxes on disk. Those whose handle cannot be read are
 // named by the error, beside the others.
@@ -77,8 +90,8 @@ func decodeHandle(b []byte) (sandbox.Handle, error) {
 	if err := json.Unmarshal(b, &version); err != nil {
 		return sandbox.Handle{}, err
 	}
-	if version.Version != handleVersion {
-		return sandbox.Handle{}, fmt.Errorf("version %d, this build reads %d", version.Version, handleVersion)
+	if version.Version < firstHandle || version.Version > secondHandle {
+		return sandbox.Handle{}, fmt.Errorf("version %d, this build reads %d to %d", version.Version, firstHandle, secondHandle)
 	}
 	var h sandbox.Handle
 	decoder := json.NewDecoder(bytes.NewReader(b))

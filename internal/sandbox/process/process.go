@@ -6,7 +6,6 @@ package process
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
@@ -82,9 +81,9 @@ func (d *Driver) Prepare(ctx context.Context, id, name, gateway string, spec san
 		if h.Name != name || h.Gateway != gateway {
 			return h, fmt.Errorf("sandbox %s is %q of gateway %q already", id, h.Name, h.Gateway)
 		}
-		h.Spec = spec
+		h.Spec, h.Version = spec, versionFor(spec)
 	case errors.Is(err, fs.ErrNotExist):
-		h = sandbox.Handle{Version: handleVersion, ID: id, Name: name, Gateway: gateway, CreatedAt: d.options.Now().UTC(),
+		h = sandbox.Handle{Version: versionFor(spec), ID: id, Name: name, Gateway: gateway, CreatedAt: d.options.Now().UTC(),
 			Driver: Name, HostUID: os.Geteuid(), HostGID: os.Getegid(), Spec: spec}
 		if os.Geteuid() == 0 {
 			// A workspace without a handle has an owner, who must not change.
@@ -181,20 +180,7 @@ func (d *Driver) NewDashboardToken(_ context.Context, h sandbox.Handle, dashboar
 	if err := checkID(h.ID); err != nil {
 		return err
 	}
-	path := d.gateway.Sandbox(h.ID).File(state.LaunchFile)
-	content, err := os.ReadFile(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read the launch file of sandbox %s: %w", h.Name, err)
-	}
-	var l sandbox.Launch
-	if json.Unmarshal(content, &l) != nil { // the decoder's words may quote a token
-		return fmt.Errorf("read the launch file of sandbox %s: it is damaged", h.Name)
-	}
-	l.DashboardToken = dashboard.Reveal()
-	return d.writeLaunchFile(h, l)
+	return d.patchLaunch(h, "dashboard_token", dashboard.Reveal())
 }
 
 // Observe tells whether the sandbox's supervisor lives: whether its lock is held.

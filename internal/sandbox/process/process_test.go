@@ -24,6 +24,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/credential"
+	"creel/internal/dashboard"
 	"creel/internal/sandbox"
 	"creel/internal/sandbox/drivertest"
 	"creel/internal/state"
@@ -288,11 +289,20 @@ func TestNewDashboardToken(t *testing.T) {
 	if err := d.Start(t.Context(), h, secret("the-token"), secret("canary-old"), secret("relay")); err != nil {
 		t.Fatal(err)
 	}
+	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As a newer build has it, which started the supervisor that lives.
+	b = append([]byte(`{"of_a_newer_build":[1],`), b[1:]...)
+	if err := os.WriteFile(path, b, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	if err := d.NewDashboardToken(t.Context(), h, secret("fresh")); err != nil {
 		t.Fatal(err)
 	}
-	path := d.gateway.Sandbox(testID).File(state.LaunchFile)
-	b, err := os.ReadFile(path)
+	b, err = os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -300,7 +310,7 @@ func TestNewDashboardToken(t *testing.T) {
 	if err := json.Unmarshal(b, &l); err != nil {
 		t.Fatal(err)
 	}
-	if l.DashboardToken != "fresh" || l.RelayToken != "relay" || l.ID != testID || bytes.Contains(b, []byte("canary")) {
+	if l.DashboardToken != "fresh" || l.RelayToken != "relay" || l.ID != testID || bytes.Contains(b, []byte("canary")) || !bytes.Contains(b, []byte(`"of_a_newer_build":[1]`)) {
 		t.Errorf("launch file: %s", b)
 	}
 	if err := os.WriteFile(path, []byte(`{"dashboard_token":"canary`), 0o600); err != nil {
@@ -481,7 +491,7 @@ func TestHandlesTolerateDamage(t *testing.T) {
 	}
 	for name, content := range map[string]string{
 		"torn":    string(valid[:len(valid)/2]),
-		"newer":   strings.Replace(string(valid), `"version": 1`, `"version": 2`, 1),
+		"newer":   strings.Replace(string(valid), `"version": 1`, `"version": 3`, 1),
 		"foreign": strings.Replace(string(valid), `"process"`, `"docker"`, 1),
 		"other":   string(valid), // the id of another
 		"root":    strings.NewReplacer(fmt.Sprintf(`"host_uid": %d`, good.HostUID), `"host_uid": 0`, testID, "root").Replace(string(valid)),
@@ -508,6 +518,43 @@ func TestHandlesTolerateDamage(t *testing.T) {
 	}
 	if p, ok := advisory.Of(err); !ok || p.ID != "sandbox-record-corrupt" {
 		t.Errorf("no advisory in %v", err)
+	}
+}
+
+// A handle is of the first version for as long as that can say what it holds: an
+// earlier build refuses the second by its number, rather than to call it damaged or to
+// lose half of it. Both are read.
+func TestHandleVersion(t *testing.T) {
+	for name, c := range map[string]struct {
+		spec sandbox.Spec
+		want int
+	}{
+		"nothing new":     {sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 8080, Port: 18789, PortExplicit: true}}, 1},
+		"forwards":        {sandbox.Spec{Forwards: []sandbox.Forward{{Bind: dashboard.Loopback, TargetPort: 80}}}, 2},
+		"stopped":         {sandbox.Spec{Dashboard: sandbox.Dashboard{Stopped: true}}, 2},
+		"preface":         {sandbox.Spec{Dashboard: sandbox.Dashboard{Preface: true}}, 2},
+		"public URL":      {sandbox.Spec{Dashboard: sandbox.Dashboard{Access: dashboard.Access{PublicURL: "https://a.example"}}}, 2},
+		"trusted proxies": {sandbox.Spec{Dashboard: sandbox.Dashboard{Access: dashboard.Access{TrustedProxies: []string{"10.0.0.0/8"}}}}, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDriver(t)
+			for _, step := range []struct {
+				spec sandbox.Spec
+				want int
+			}{{c.spec, c.want}, {sandbox.Spec{}, 1}, {c.spec, c.want}} {
+				h, err := d.Prepare(t.Context(), testID, "demo", "g", step.spec)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all, err := d.Handles(t.Context())
+				if err != nil || len(all) != 1 || all[0].Version != step.want || h.Version != step.want {
+					t.Errorf("%+v, %v, want version %d", all, err, step.want)
+				}
+				if diff := cmp.Diff(step.spec, all[0].Spec); diff != "" {
+					t.Errorf("read back:\n%s", diff)
+				}
+			}
+		})
 	}
 }
 
@@ -563,7 +610,8 @@ func TestOthersAreNotSignalled(t *testing.T) {
 
 func FuzzHandle(f *testing.F) {
 	f.Add([]byte(`{"version":1,"id":"a","name":"demo","gateway":"g","driver":"process","host_uid":600000,"host_gid":600000,"spec":{}}`))
-	f.Add([]byte(`{"version":2}`))
+	f.Add([]byte(`{"version":2,"id":"a","name":"demo","gateway":"g","driver":"process","host_uid":600000,"host_gid":600000,"spec":{"forwards":[{"bind":"127.0.0.1","port":1,"target_port":2}]}}`))
+	f.Add([]byte(`{"version":3}`))
 	f.Add([]byte(`{"version":1,"id":"../x"}`))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		h, err := decodeHandle(b)

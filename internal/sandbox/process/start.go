@@ -75,8 +75,8 @@ func (d *Driver) writeLaunch(h sandbox.Handle, self string, dashboard, relay cre
 		DashboardToken: dashboard.Reveal(), RelayToken: relay.Reveal(), Hidden: d.hidden()})
 }
 
-func (d *Driver) writeLaunchFile(h sandbox.Handle, l sandbox.Launch) error {
-	b, err := json.Marshal(l)
+func (d *Driver) writeLaunchFile(h sandbox.Handle, launch any) error {
+	b, err := json.Marshal(launch)
 	if err != nil {
 		return err
 	}
@@ -89,36 +89,34 @@ func (d *Driver) writeLaunchFile(h sandbox.Handle, l sandbox.Launch) error {
 // redirect writes this gateway's socket into a launch file that names another: the
 // gateway may be started with another directory for sockets than before (by a
 // service manager in place of a shell), and supervisors that live look there where
-// it went. Nothing else of the file is touched.
+// it went.
 func (d *Driver) redirect(h sandbox.Handle) error {
-	const field = "gateway_socket"
+	return d.patchLaunch(h, "gateway_socket", d.gateway.Socket())
+}
+
+// patchLaunch sets a field of the launch file, if there is one, and touches nothing
+// else of it, not even what a newer build wrote there.
+func (d *Driver) patchLaunch(h sandbox.Handle, field, value string) error {
 	path := d.gateway.Sandbox(h.ID).File(state.LaunchFile)
 	old, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // never started
 	}
-	launch := map[string]json.RawMessage{}
-	if err == nil {
-		err = json.Unmarshal(old, &launch)
-	}
 	if err != nil {
 		return fmt.Errorf("read the launch file of sandbox %s: %w", h.Name, err)
 	}
+	launch := map[string]json.RawMessage{}
+	if json.Unmarshal(old, &launch) != nil || launch == nil { // the decoder's words may quote a token
+		return fmt.Errorf("read the launch file of sandbox %s: it is damaged", h.Name)
+	}
 	var named string
-	if err := json.Unmarshal(launch[field], &named); err == nil && named == d.gateway.Socket() {
+	if err := json.Unmarshal(launch[field], &named); err == nil && named == value {
 		return nil
 	}
-	if launch[field], err = json.Marshal(d.gateway.Socket()); err != nil {
+	if launch[field], err = json.Marshal(value); err != nil {
 		return err
 	}
-	b, err := json.Marshal(launch)
-	if err != nil {
-		return err
-	}
-	if err := state.WriteFile(path, b, state.FileMode); err != nil {
-		return fmt.Errorf("write the launch file of sandbox %s: %w", h.Name, err)
-	}
-	return nil
+	return d.writeLaunchFile(h, launch)
 }
 
 // launch starts the supervisor and waits for its word, its end or the budget.

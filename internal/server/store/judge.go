@@ -126,7 +126,7 @@ func checkMarks(path string, application, version int64) error {
 	case version > SchemaVersion:
 		return advisory.New("database-newer", fmt.Sprintf(
 			"database %s has schema version %d, this creel reads up to %d", path, version, SchemaVersion), nil)
-	case version < SchemaVersion:
+	case version < oldestVersion:
 		return refuseCorrupt(path, fmt.Errorf("schema version %d was never written by any creel", version))
 	}
 	return nil

@@ -22,9 +22,14 @@ import (
 	"creel/internal/state"
 )
 
-// SchemaVersion is the only version this build reads and writes
-// (PRAGMA user_version).
-const SchemaVersion = 1
+// SchemaVersion is the version that this build writes (PRAGMA user_version). Version 1
+// has the same tables; what version 2 adds is in the records (forwards, their ports, how
+// a dashboard is reached), which a build that only knows version 1 would drop without a
+// word when it writes them. That one refuses version 2 before it writes.
+const SchemaVersion = 2
+
+// oldestVersion is the first version that this build reads; Open raises it.
+const oldestVersion = 1
 
 // applicationID marks a file as a gateway's (PRAGMA application_id): "Crel".
 const applicationID = 0x4372656c
@@ -79,12 +84,28 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	if err := db.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_schema").Scan(&tables); err != nil {
 		return nil, errors.Join(notOpened(path, err), db.Close())
 	}
+	if err := migrate(ctx, db); err != nil {
+		return nil, errors.Join(fmt.Errorf("migrate database %s: %w", path, err), db.Close())
+	}
 	s := &Store{db: db}
 	s.Sandboxes = newCollection[Sandbox](s, "sandbox")
 	s.Providers = newCollection[Provider](s, "provider")
 	s.Routes = newCollection[Route](s, "inference_route")
 	s.Sessions = newCollection[Session](s, "ssh_session")
 	return s, nil
+}
+
+// migrate makes an older database one of this version, which is one number.
+func migrate(ctx context.Context, db *sql.DB) error {
+	var version int
+	if err := db.QueryRowContext(ctx, "PRAGMA user_version").Scan(&version); err != nil {
+		return err
+	}
+	if version == SchemaVersion {
+		return nil
+	}
+	_, err := db.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version=%d", SchemaVersion))
+	return err
 }
 
 // notOpened finds the reason that SQLite, which only says that it could not, does

@@ -230,6 +230,54 @@ func TestRefused(t *testing.T) {
 	}
 }
 
+// A database of the version before is looked at without a change, and opened it is of
+// this one with all that it had: an earlier build refuses it from then on.
+func TestMigration(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "gateway.db")
+	s := open(t, path)
+	created, err := s.Sandboxes.Create(t.Context(), record(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db, err := sql.Open("sqlite", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := db.Exec("PRAGMA user_version = 1"); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := read(t, path)
+	if err := Check(t.Context(), path); err != nil {
+		t.Errorf("Check = %v", err)
+	}
+	if !bytes.Equal(before, read(t, path)) {
+		t.Error("a look changed it")
+	}
+	for range 2 { // the second time there is nothing to migrate
+		s = open(t, path)
+		var version int
+		if err := s.db.QueryRow("PRAGMA user_version").Scan(&version); err != nil || version != SchemaVersion || version == 1 {
+			t.Errorf("version %d, %v", version, err)
+		}
+		got, err := s.Sandboxes.Get(t.Context(), "", "box-0001")
+		if d := cmp.Diff(created, got); err != nil || d != "" {
+			t.Errorf("%v, differs:\n%s", err, d)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if header := read(t, path); header[63] != SchemaVersion {
+			t.Errorf("the file says version %d", header[63])
+		}
+	}
+}
+
 // A version that is only in the write-ahead log counts as much as one in the file.
 func TestNewerInTheLog(t *testing.T) {
 	dir := t.TempDir()

@@ -51,7 +51,7 @@ func later(ctx context.Context, gateway, how string) int {
 	path := filepath.Join(os.Getenv("CREEL_HOME"), "state", "gateways", gateway, "gateway.db")
 	db, err := sql.Open("sqlite", "file:"+path+"?_pragma=journal_mode(WAL)")
 	if err == nil {
-		_, err = db.Exec("PRAGMA user_version = 2; CREATE TABLE of_the_later_version (a TEXT) STRICT; INSERT INTO of_the_later_version VALUES ('written'); DELETE FROM objects")
+		_, err = db.Exec("PRAGMA user_version = 1000; CREATE TABLE of_the_later_version (a TEXT) STRICT; INSERT INTO of_the_later_version VALUES ('written'); DELETE FROM objects")
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "creel:", err)
