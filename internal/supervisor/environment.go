@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 
+	"creel/internal/agent"
 	"creel/internal/sandbox"
 	"creel/internal/supervisor/box"
 	"creel/internal/supervisor/confine"
@@ -23,10 +24,10 @@ const dashboardToken = "CREEL_DASHBOARD_TOKEN"
 // an agent which judges that by itself.
 const dashboardOrigins = "CREEL_DASHBOARD_ORIGINS"
 
-// environment is what programs inside are started with. agent adds what only the
+// environment is what programs inside are started with. forMain adds what only the
 // main process gets. What the user added may not change what Creel says of
 // itself or where models are reached.
-func environment(l sandbox.Launch, b box.Box, shell string, agent bool) ([]string, error) {
+func environment(l sandbox.Launch, b box.Box, shell string, forMain bool) ([]string, error) {
 	confinement, err := json.Marshal(b.Confinement())
 	if err != nil {
 		return nil, fmt.Errorf("encode confinement: %w", err)
@@ -47,13 +48,13 @@ func environment(l sandbox.Launch, b box.Box, shell string, agent bool) ([]strin
 	all["CREEL_POLICY_HASH"] = l.Spec.PolicyHash
 	if port := b.DashboardPort(); port > 0 {
 		all["CREEL_AGENT_PORT"] = strconv.Itoa(port)
-		if agent {
+		if forMain {
 			all["PORT"] = strconv.Itoa(port)
 		}
 	}
-	if agent {
+	if forMain {
 		all[dashboardToken] = l.DashboardToken
-		if l.Spec.Dashboard.ToldAtStart() {
+		if agent.ToldAtStart(l.Spec.Agent) {
 			all[dashboardOrigins] = strings.Join(l.Spec.Dashboard.Origins(), ",")
 		}
 	}

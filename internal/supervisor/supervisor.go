@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/budget"
 	"creel/internal/credential"
 	"creel/internal/inference/relay"
@@ -255,6 +256,7 @@ func (r *running) state() sandbox.State {
 	s := sandbox.State{
 		Confinement: r.box.Confinement(), Main: r.main.State(), SupervisorPID: os.Getpid(),
 		AgentPort: r.box.DashboardPort(), RelayRequests: r.relay.Answered(), PolicyApplied: r.launch.Spec.PolicyHash,
+		ReadsPreface: agent.ReadsPreface(r.launch.Spec.Agent, r.launch.Spec.Command),
 	}
 	if s.Confinement.Tier != sandbox.TierUnconfined {
 		s.PolicyEnforced = s.PolicyApplied
