@@ -4,10 +4,7 @@
 package sandbox
 
 import (
-	"cmp"
 	"context"
-	"net"
-	"strconv"
 	"time"
 
 	"creel/internal/credential"
@@ -77,19 +74,6 @@ type Dashboard struct {
 	Stopped bool `json:"stopped,omitempty"`
 	// Access is what was declared about how it is reached.
 	dashboard.Access
-}
-
-// Origins are those of the pages that may connect to the agent: the one on this
-// machine where its port is known beforehand, and the declared one.
-func (d Dashboard) Origins() []string {
-	if d.TargetPort == 0 {
-		return nil
-	}
-	origins := []string{"http://" + net.JoinHostPort(dashboard.Loopback, strconv.Itoa(cmp.Or(d.Port, d.TargetPort)))}
-	if o := dashboard.Origin(d.PublicURL); d.PublicURL != "" && o != "" && o != origins[0] {
-		origins = append(origins, o)
-	}
-	return origins
 }
 
 // Spec is what a sandbox should be.
