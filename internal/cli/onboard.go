@@ -214,10 +214,10 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 }
 
 // forget leaves of what is recorded only the other sandboxes, and how and where the
-// gateway is run.
+// gateway is run and reached.
 func forget(in *onboard.Inputs, doc desired.Document) error {
 	rest := doc
-	rest.Inference, rest.Gateway = desired.New(doc.Name).Inference, desired.Gateway{}
+	rest.Inference = desired.New(doc.Name).Inference
 	in.Recorded, in.Fresh = &rest, true
 	if in.GatewayOnly {
 		return nil // a recorded sandbox is destroyed, not forgotten
