@@ -103,6 +103,10 @@ browser without showing it.`,
 
 func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 	ctx := cmd.Context()
+	gatewayName, err := a.gatewayName()
+	if err != nil {
+		return err
+	}
 	if len(o.declared) > 0 {
 		name, err := a.declareDashboard(cmd, o.sandbox, o.declared, o.yes)
 		if err != nil {
@@ -125,6 +129,7 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 			token = d.Token
 		}
 		if o.json {
+			doc.Hints = a.about(gatewayName, doc.Hints)
 			err = a.Streams.JSON(doc)
 		} else {
 			a.renderDashboard(doc, token)

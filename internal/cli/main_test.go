@@ -504,7 +504,7 @@ func BenchmarkList1000(b *testing.B) {
 func TestStepsAreShownInOrder(t *testing.T) {
 	var b bytes.Buffer
 	a := &app{Deps: Deps{Streams: ui.Streams{Err: &b, Out: io.Discard}}}
-	r := a.newRenderer(false)
+	r := a.newRenderer("creel", false)
 	event := func(typ ladder.EventType, n int, text string) {
 		e := ladder.Event{Type: typ, N: n, Of: 4, Title: fmt.Sprintf("Step %d", n), Message: text, Verdict: health.OK.String()}
 		r.text(e)

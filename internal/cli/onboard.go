@@ -265,7 +265,7 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 	if err != nil {
 		return err
 	}
-	show := a.newRenderer(r.plan)
+	show := a.newRenderer(o.Gateway.Name, r.plan)
 	defer show.progress.Close()
 	switch r.output {
 	case "jsonl":

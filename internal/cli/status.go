@@ -127,9 +127,10 @@ func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocume
 }
 
 // inspectGateway is inspect for one gateway.
-func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, deep bool) (StatusDocument, error) {
+func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, deep bool) (doc StatusDocument, err error) {
+	defer func() { doc = a.statusAbout(doc) }()
 	began := time.Now()
-	doc := StatusDocument{Verdict: health.SummaryUnknown, Gateway: g.Name, Layers: []health.Result{}, Hints: []string{}, At: began.UTC()}
+	doc = StatusDocument{Verdict: health.SummaryUnknown, Gateway: g.Name, Layers: []health.Result{}, Hints: []string{}, At: began.UTC()}
 	ctx, cancel := budget.Context(ctx, budget.Operation, "look at every layer")
 	defer cancel()
 	wanted, there, err := recorded(g)
