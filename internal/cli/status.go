@@ -53,7 +53,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Say how everything is, just now",
 		Long: `Look at every layer just now and say how it is. The first line is the verdict: ok,
 degraded, failed or unknown, which is also the exit code (0, 3, 1, 4). Nothing is
-changed. With --all it is one line for each gateway, and the verdict over all.`,
+changed. With --all it is one line for each gateway, and the verdict over all; a
+gateway that takes longer than 30 seconds is unknown.`,
 		Example:           "  creel status\n  creel status SANDBOX --json\n  creel status --watch\n  creel status --all",
 		GroupID:           "look",
 		Args:              cobra.MaximumNArgs(1),
