@@ -96,6 +96,12 @@ var dashboard = []Advisory{
 		Commands: []string{"creel dashboard SANDBOX --json"},
 	},
 	{
+		ID: "dashboard-origin-refused", Severity: Warning, Layer: "dashboard",
+		Title:    "The agent refuses the page at one of the printed URLs",
+		Reason:   "An agent such as OpenClaw is told only at its start which pages may connect. This machine's addresses, where the dashboard is bound or its port changed since then. The other URLs open.",
+		Commands: []string{"creel stop SANDBOX", "creel start SANDBOX"},
+	},
+	{
 		ID: "dashboard-public-unreachable", Severity: Warning, Layer: "dashboard",
 		Title:    "The public URL could not be asked from here",
 		Reason:   "Its name is not known here, nothing answered, its certificate is not known here, or it sends elsewhere first, as a sign-in page does. Other machines may well reach it: nothing is known of it.",

@@ -229,7 +229,7 @@ var gateway = []Advisory{
 	},
 	{
 		ID: "sandbox-busy", Severity: Error, Layer: "sandbox", Title: "Too many connections into the sandbox",
-		Reason:   "At most 32 connections into one sandbox and 256 into all of a gateway's are open at a time.",
+		Reason:   "At most 32 connections into one sandbox and 256 into all of a gateway's are being opened at a time, or open as streams through its supervisor (commands, shells, OpenShell clients). Those of dashboards and forwards, which it hands over, no longer count once they are open.",
 		Commands: []string{"creel status SANDBOX"},
 	},
 	{

@@ -98,6 +98,20 @@ func (u *Unknown) Error() string {
 	return fmt.Sprintf("agent %q is none of %s", u.Name, strings.Join(Names(), ", "))
 }
 
+// ToldAtStart reports that an agent judges by itself who may open its page and
+// learns what is declared about that when it is started.
+func ToldAtStart(name string) bool {
+	m, err := Lookup(name)
+	return err == nil && m.Protocol != ""
+}
+
+// ReadsPreface reports that an agent of this build, started with command, reads a
+// preface: one whose program the user names may not, whatever it is called.
+func ReadsPreface(name string, command []string) bool {
+	m, err := Lookup(name)
+	return err == nil && m.Preface && (len(command) == 0 || slices.Equal(command, m.Command))
+}
+
 // Lookup finds an agent by its name. The error is *Unknown.
 func Lookup(name string) (Manifest, error) {
 	all := All()

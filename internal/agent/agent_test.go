@@ -55,6 +55,27 @@ func TestLookupUnknown(t *testing.T) {
 	}
 }
 
+func TestHowAgentsLearnOfAccess(t *testing.T) {
+	console, _ := Lookup(Console)
+	for _, tt := range []struct {
+		name    string
+		command []string
+		told    bool
+		preface bool
+	}{
+		{Console, console.Command, false, true},
+		{Console, nil, false, true},
+		{Console, []string{"sleep", "9"}, false, false},
+		{OpenClaw, []string{InsideExecutable, "agent", "openclaw", "--", "openclaw"}, true, false},
+		{Command, []string{"prog"}, false, false},
+		{"hermes", nil, false, false},
+	} {
+		if told, preface := ToldAtStart(tt.name), ReadsPreface(tt.name, tt.command); told != tt.told || preface != tt.preface {
+			t.Errorf("%s %q: told at start %t, reads a preface %t", tt.name, tt.command, told, preface)
+		}
+	}
+}
+
 // A caller that changes what it got must not change what the next one gets.
 func TestManifestsAreCopies(t *testing.T) {
 	first, _ := Lookup(Console)

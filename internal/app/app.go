@@ -253,9 +253,9 @@ func (g *graph) layers(_ context.Context, doc desired.Document, scope cli.Scope)
 		// Both are its owner's; the gateway's own layer reads the registration.
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Secrets || l.ID() == layer.Registration })
 	}
-	if doc.Runtime != desired.Embedded && doc.GatewayOnly() {
+	if doc.Runtime != desired.Embedded && doc.GatewayOnly() && !slices.Contains(scope.Only, layer.Inference) {
 		// Its model routes are its owner's affair, and gateways up to 0.0.36 cannot be
-		// asked for them.
+		// asked for them; who names this layer means it.
 		all = slices.DeleteFunc(all, func(l layer.Layer) bool { return l.ID() == layer.Inference })
 	}
 	if len(scope.Only) > 0 {

@@ -102,7 +102,7 @@ func (a *app) gatewayStatusAll(ctx context.Context, asJSON bool) error {
 	}
 	limit := budget.Of(budget.Probe) + askSlack
 	doc := GatewaysDocument{Problem: problem, Gateways: forEach(ctx, names, limit, a.observeGateway, func(name string) GatewayDocument {
-		return unansweredGateway(name, "unknown", advisory.New("gateway-unknown", fmt.Sprintf("gateway %s could not be asked within %s", name, limit), nil))
+		return a.unansweredGateway(name, "unknown", advisory.New("gateway-unknown", fmt.Sprintf("gateway %s could not be asked within %s", name, limit), nil))
 	})}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -121,18 +121,18 @@ func (a *app) gatewayStatusAll(ctx context.Context, asJSON bool) error {
 func (a *app) observeGateway(ctx context.Context, name string) GatewayDocument {
 	r, err := a.Runtime(name)
 	if err != nil {
-		return unansweredGateway(name, "unknown", err)
+		return a.unansweredGateway(name, "unknown", err)
 	}
 	return a.observe(ctx, name, r)
 }
 
 // unansweredGateway is a gateway of which nothing can be told, and why.
-func unansweredGateway(name, runtimeName string, why error) GatewayDocument {
+func (a *app) unansweredGateway(name, runtimeName string, why error) GatewayDocument {
 	doc := gatewayDocument(name, runtimeName, gateway.Observation{Reason: "gateway-unknown", Message: credential.Redact(why.Error())})
 	if p, ok := advisory.Of(why); ok {
 		doc.Reason, doc.Hints = p.ID, orEmpty(p.Commands())
 	}
-	return doc
+	return a.gatewayAbout(doc)
 }
 
 // summarizeAll is the verdict over many and one sentence about it, which names the
@@ -239,12 +239,12 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 		func(ctx context.Context, name string) StatusDocument {
 			d, err := a.inspectGateway(ctx, roots.Gateway(name), "", false)
 			if err != nil {
-				return unansweredStatus(name, err)
+				return a.unansweredStatus(name, err)
 			}
 			return d
 		},
 		func(name string) StatusDocument {
-			return unansweredStatus(name, advisory.New("gateway-unknown", fmt.Sprintf("gateway %s could not be looked at within %s", name, limit), nil))
+			return a.unansweredStatus(name, advisory.New("gateway-unknown", fmt.Sprintf("gateway %s could not be looked at within %s", name, limit), nil))
 		})}
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
@@ -268,7 +268,7 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 	return errors.Join(err, asError(ofSummary(doc.Verdict)))
 }
 
-func unansweredStatus(name string, why error) StatusDocument {
-	return StatusDocument{Verdict: health.SummaryUnknown, Gateway: name, Message: credential.Redact(firstLine(why.Error())), Problem: problemDocument(why),
-		Layers: []health.Result{}, Hints: []string{}, At: time.Now().UTC()}
+func (a *app) unansweredStatus(name string, why error) StatusDocument {
+	return a.statusAbout(StatusDocument{Verdict: health.SummaryUnknown, Gateway: name, Message: credential.Redact(firstLine(why.Error())), Problem: problemDocument(why),
+		Layers: []health.Result{}, Hints: []string{}, At: time.Now().UTC()})
 }

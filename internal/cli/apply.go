@@ -110,10 +110,8 @@ func (a *app) sayKept(before, wanted desired.Document) {
 // key is the provider's key as the environment has it, found by the rules of
 // onboard; empty when it has none, which is fine when one is stored.
 func (a *app) key(ctx context.Context, wanted desired.Document) (credential.Secret, error) {
-	alone := desired.New(wanted.Name) // whatever else is wanted has nothing to do with the key
-	alone.Inference = wanted.Inference
-	settled, err := onboard.Settle(ctx, onboard.Inputs{Gateway: wanted.Name, Recorded: &alone, Getenv: a.without(onboard.Questions())})
-	return settled.Key, err
+	_, key, err := onboard.SettleInference(ctx, onboard.Inputs{Gateway: wanted.Name, Recorded: &wanted, Getenv: a.without(onboard.Questions())})
+	return key, err
 }
 
 // without is the environment without the answers to some questions.

@@ -61,8 +61,10 @@ session the "ssh -L" line to run first is printed too; on WSL the address that
 Windows reaches; behind a reverse proxy the public URL, which is asked as well.
 
 How the dashboard is reached is declared by --bind, --port, --public-url and
---trusted-proxies. A declaration is recorded and takes effect at once; the agent
-goes on. An empty value takes a declaration back. docs/dashboard.md says more.
+--trusted-proxies. A declaration is recorded and takes effect at once. The console
+goes on; OpenClaw is told its public URL only at its start, so it is started again
+for another one, after you agreed. An empty value takes a declaration back.
+docs/dashboard.md says more.
 
 The token is part of the printed URL only with --show-token; --open hands it to the
 browser without showing it.`,
@@ -74,8 +76,8 @@ browser without showing it.`,
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			o.sandbox = first(args)
 			o.declared = givenDeclarations(cmd.Flags())
-			if o.yes && !o.rotate {
-				return usage("usage", "--yes is for --rotate-token")
+			if o.yes && !o.rotate && len(o.declared) == 0 {
+				return usage("usage", "--yes is for --rotate-token and for declarations such as --public-url")
 			}
 			if o.rotate {
 				return a.dashboardRotate(cmd, o)
@@ -91,7 +93,7 @@ browser without showing it.`,
 	}
 	jsonFlag(cmd, &o.json)
 	f.BoolVar(&o.rotate, "rotate-token", false, "make a new token first: the old one and whoever is signed in with it are out, and the agent is started again")
-	f.BoolVarP(&o.yes, "yes", "y", false, "rotate without asking")
+	f.BoolVarP(&o.yes, "yes", "y", false, "rotate, or start an agent again that has to be told, without asking")
 	exclusive(cmd, "json", "show-token")
 	if err := cmd.RegisterFlagCompletionFunc("bind", cobra.FixedCompletions([]string{dashboard.Loopback, dashboard.Everybody}, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is this command's own
@@ -101,8 +103,12 @@ browser without showing it.`,
 
 func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 	ctx := cmd.Context()
+	gatewayName, err := a.gatewayName()
+	if err != nil {
+		return err
+	}
 	if len(o.declared) > 0 {
-		name, err := a.declareDashboard(cmd, o.sandbox, o.declared)
+		name, err := a.declareDashboard(cmd, o.sandbox, o.declared, o.yes)
 		if err != nil {
 			return err
 		}
@@ -123,6 +129,7 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 			token = d.Token
 		}
 		if o.json {
+			doc.Hints = a.about(gatewayName, doc.Hints)
 			err = a.Streams.JSON(doc)
 		} else {
 			a.renderDashboard(doc, token)

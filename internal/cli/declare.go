@@ -70,7 +70,7 @@ func with(board desired.Dashboard, given []declaration) (desired.Dashboard, erro
 // declareDashboard records how a sandbox's dashboard is reached and makes it so. A
 // declaration that does not work leaves everything as it was. It returns the
 // sandbox's name.
-func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration) (string, error) {
+func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration, yes bool) (string, error) {
 	if _, err := with(desired.Dashboard{}, given); err != nil { // nobody need be asked
 		return "", err
 	}
@@ -88,7 +88,7 @@ func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declarat
 			return nil
 		}
 		now, _ = doc.Sandbox(name)
-		if err := a.declare(cmd.Context(), c, now); err != nil {
+		if err := a.declare(cmd.Context(), c, now, yes); err != nil {
 			return err
 		}
 		for _, change := range onboard.Changes(&c.doc, doc) {
@@ -99,8 +99,8 @@ func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declarat
 }
 
 // declare has the gateway listen as declared, and starts an agent again that has to
-// be told of it.
-func (a *app) declare(ctx context.Context, c forwardChange, now desired.Sandbox) error {
+// be told of it, if the user agrees: before that nothing is changed.
+func (a *app) declare(ctx context.Context, c forwardChange, now desired.Sandbox, yes bool) error {
 	old, err := c.labelled(c.was)
 	if err != nil {
 		return err
@@ -114,6 +114,13 @@ func (a *app) declare(ctx context.Context, c forwardChange, now desired.Sandbox)
 	if have := label(c.have.Labels); told && have != "" && have != label(old.Spec.Labels) {
 		return advisory.New("sandbox-differs", fmt.Sprintf("sandbox %s is not as recorded in other ways, which needs its agent restarted", now.Name), nil, "creel onboard --name "+now.Name)
 	}
+	restart := told && c.have.Wanted == sandbox.Running
+	if restart {
+		question := fmt.Sprintf("Start %s again? Its agent is told only at its start how its dashboard is reached: what runs in the sandbox ends, its workspace stays.", now.Name)
+		if err := a.confirm(ctx, question, yes); err != nil {
+			return err
+		}
+	}
 	if _, err := c.become(ctx, now, which{dashboard: true}, "the dashboard stays as it was", "creel dashboard "+now.Name+" --port PORT"); err != nil || !told {
 		return err
 	}
@@ -121,7 +128,7 @@ func (a *app) declare(ctx context.Context, c forwardChange, now desired.Sandbox)
 		_, back := c.set(context.WithoutCancel(ctx), c.was)
 		return errors.Join(err, back, c.save(c.doc))
 	}
-	if c.have.Wanted != sandbox.Running {
+	if !restart {
 		return nil
 	}
 	return a.restartAgent(ctx, c.client, now.Name)

@@ -18,15 +18,16 @@ import (
 type renderer struct {
 	app      *app
 	progress *ui.Progress
-	plan     bool // only the plan is wanted
+	gateway  string // its name
+	plan     bool   // only the plan is wanted
 	last     []health.Result
 
 	shown   int                    // number of the step whose heading was printed last
 	waiting map[int][]ladder.Event // events of later steps, which run at the same time
 }
 
-func (a *app) newRenderer(planOnly bool) *renderer {
-	return &renderer{app: a, progress: ui.NewProgress(a.Streams), plan: planOnly}
+func (a *app) newRenderer(gateway string, planOnly bool) *renderer {
+	return &renderer{app: a, gateway: gateway, progress: ui.NewProgress(a.Streams), plan: planOnly}
 }
 
 // text shows events to a person. Steps of different sandboxes run at the same
@@ -112,7 +113,10 @@ func (r *renderer) jsonl(e ladder.Event) {
 	encoder := json.NewEncoder(r.app.Streams.Out)
 	encoder.SetEscapeHTML(false)
 	e.Message = credential.Redact(e.Message)
-	e.Results = normal(e.Results)
+	e.Results = r.app.resultsAbout(r.gateway, e.Results)
+	if len(e.Hints) > 0 {
+		e.Hints = r.app.about(r.gateway, e.Hints)
+	}
 	// Whoever reads a closed pipe is gone; the run itself goes on to its end.
 	_ = encoder.Encode(e)
 }

@@ -122,12 +122,12 @@ func (a *app) forwards(ctx context.Context, name string) (ForwardsDocument, erro
 			wanted.Sandboxes = []desired.Sandbox{s}
 		}
 	}
-	return forwardsDocument(g.Name, a.Machine().WSL, wanted, have, err == nil, problem)
+	return a.forwardsDocument(g.Name, a.Machine().WSL, wanted, have, err == nil, problem)
 }
 
 // forwardsDocument merges what is recorded with what the gateway has.
-func forwardsDocument(name string, wsl bool, wanted desired.Document, have []gateway.Inspection, answered bool, problem error) (ForwardsDocument, error) {
-	doc := ForwardsDocument{Gateway: name, Answered: answered, Problem: problemDocument(problem), Forwards: []ForwardEntry{}}
+func (a *app) forwardsDocument(name string, wsl bool, wanted desired.Document, have []gateway.Inspection, answered bool, problem error) (ForwardsDocument, error) {
+	doc := ForwardsDocument{Gateway: name, Answered: answered, Problem: a.problemAbout(name, problemDocument(problem)), Forwards: []ForwardEntry{}}
 	for _, s := range wanted.Sandboxes {
 		i := slices.IndexFunc(have, func(i gateway.Inspection) bool { return i.Name == s.Name })
 		found := gateway.Inspection{Name: s.Name}

@@ -221,7 +221,7 @@ func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) Gatew
 	doc := gatewayDocument(name, r.Name(), o)
 	doc.addService(service(o), o)
 	doc.Elapsed = health.Micros(time.Since(began))
-	return doc
+	return a.gatewayAbout(doc)
 }
 
 // gatewayDocument: a gateway that works but would be started differently now, or of

@@ -106,7 +106,7 @@ func (a *app) upgrade(cmd *cobra.Command, o upgradeOptions) (err error) {
 	}
 	switch {
 	case o.json:
-		doc.Problem = problemDocument(err)
+		doc.Problem = a.problemAbout(g.Name, problemDocument(err))
 		return errors.Join(err, a.Streams.JSON(doc))
 	case err == nil && len(plan.Differs) == 0:
 		a.Streams.Print("nothing to upgrade: gateway %s runs what would be started now", g.Name)

@@ -202,9 +202,7 @@ func (a *app) settleRoute(ctx context.Context, before desired.Document, answers 
 		}
 		asked = asked || firstSet(a.Getenv, q.Key) != ""
 	}
-	alone := before
-	alone.Sandboxes = nil
-	in := onboard.Inputs{Gateway: before.Name, Flags: answers, Recorded: &alone, Getenv: a.without(others)}
+	in := onboard.Inputs{Gateway: before.Name, Flags: answers, Recorded: &before, Getenv: a.without(others)}
 	switch {
 	case a.Streams.Interactive:
 		in.Prompter = asker{a.prompter()}
@@ -214,10 +212,11 @@ func (a *app) settleRoute(ctx context.Context, before desired.Document, answers 
 	case !asked:
 		return before, credential.Secret{}, usage("usage", "nothing to set: give --provider", "creel inference set --provider openai --model NAME")
 	}
-	settled, err := onboard.Settle(ctx, in)
 	wanted := before
-	wanted.Inference = settled.Document.Inference
-	return wanted, settled.Key, err
+	var key credential.Secret
+	var err error
+	wanted.Inference, key, err = onboard.SettleInference(ctx, in)
+	return wanted, key, err
 }
 
 // walkQuietly mends layers with progress but without headings.

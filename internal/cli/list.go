@@ -99,14 +99,14 @@ func (a *app) list(ctx context.Context) (ListDocument, error) {
 		if problem == nil || problem.Error() != err.Error() { // what keeps the record from being read may do both
 			problem = errors.Join(problem, err)
 		}
-		return listDocument(g.Name, wanted, nil, false, problem), nil
+		return a.listDocument(g.Name, wanted, nil, false, problem), nil
 	}
-	return listDocument(g.Name, wanted, have, true, problem), nil
+	return a.listDocument(g.Name, wanted, have, true, problem), nil
 }
 
 // listDocument merges what is recorded with what the gateway has.
-func listDocument(name string, wanted desired.Document, have []gateway.Inspection, answered bool, problem error) ListDocument {
-	doc := ListDocument{Gateway: name, Answered: answered, Problem: problemDocument(problem), Sandboxes: []ListEntry{}}
+func (a *app) listDocument(name string, wanted desired.Document, have []gateway.Inspection, answered bool, problem error) ListDocument {
+	doc := ListDocument{Gateway: name, Answered: answered, Problem: a.problemAbout(name, problemDocument(problem)), Sandboxes: []ListEntry{}}
 	found := make(map[string]gateway.Inspection, len(have))
 	for _, s := range have {
 		found[s.Name] = s

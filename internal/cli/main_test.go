@@ -23,6 +23,7 @@ import (
 	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/onboard"
 	"creel/internal/onboard/ladder"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -347,9 +348,19 @@ func TestFreshForgetsAnswers(t *testing.T) {
 	p := newProgram(t)
 	p.must(ExitOK, "onboard", "--name", "first", "--restart", "never")
 	p.must(ExitOK, "onboard", "--name", "second")
+	path := filepath.Join(p.home, "config", "gateways", "creel.yaml")
+	before, err := desired.Load(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before.Gateway = desired.Gateway{Port: 17999, Endpoint: "https://gateway.example", TLS: desired.Plaintext}
+	in := onboard.Inputs{Flags: map[onboard.Key]string{onboard.Name: "first"}}
+	if err := forget(&in, before); err != nil || in.Recorded.Gateway != before.Gateway {
+		t.Errorf("how the gateway is reached is forgotten: %+v, %v", in.Recorded.Gateway, err)
+	}
 	p.must(ExitUsage, "onboard", "--fresh")
 	p.must(ExitOK, "onboard", "--fresh", "--name", "first", "--yes")
-	d, err := desired.Load(filepath.Join(p.home, "config", "gateways", "creel.yaml"))
+	d, err := desired.Load(path)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -493,7 +504,7 @@ func BenchmarkList1000(b *testing.B) {
 func TestStepsAreShownInOrder(t *testing.T) {
 	var b bytes.Buffer
 	a := &app{Deps: Deps{Streams: ui.Streams{Err: &b, Out: io.Discard}}}
-	r := a.newRenderer(false)
+	r := a.newRenderer("creel", false)
 	event := func(typ ladder.EventType, n int, text string) {
 		e := ladder.Event{Type: typ, N: n, Of: 4, Title: fmt.Sprintf("Step %d", n), Message: text, Verdict: health.OK.String()}
 		r.text(e)

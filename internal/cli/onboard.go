@@ -214,10 +214,10 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 }
 
 // forget leaves of what is recorded only the other sandboxes, and how and where the
-// gateway is run.
+// gateway is run and reached.
 func forget(in *onboard.Inputs, doc desired.Document) error {
 	rest := doc
-	rest.Inference, rest.Gateway = desired.New(doc.Name).Inference, desired.Gateway{}
+	rest.Inference = desired.New(doc.Name).Inference
 	in.Recorded, in.Fresh = &rest, true
 	if in.GatewayOnly {
 		return nil // a recorded sandbox is destroyed, not forgotten
@@ -265,7 +265,7 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 	if err != nil {
 		return err
 	}
-	show := a.newRenderer(r.plan)
+	show := a.newRenderer(o.Gateway.Name, r.plan)
 	defer show.progress.Close()
 	switch r.output {
 	case "jsonl":

@@ -79,5 +79,5 @@ func (a *app) printRepair(ctx context.Context, o onboard.Options, out onboard.Ou
 		results = out.Plan.Found
 	}
 	return a.Streams.JSON(RepairDocument{Verdict: health.Summarize(results), Gateway: o.Gateway.Name, Planned: o.PlanOnly,
-		Changed: out.Changed, Actions: orEmpty(out.Plan.Actions), Layers: normal(results)})
+		Changed: out.Changed, Actions: orEmpty(out.Plan.Actions), Layers: a.resultsAbout(o.Gateway.Name, results)})
 }

@@ -258,6 +258,7 @@ func (a *app) finishRepair(o repairOptions, p Place, doc SecretsRepairDocument, 
 		code = nil // there is nothing to repair
 	}
 	if o.json {
+		doc.Hints = a.about(p.Gateway, doc.Hints)
 		return errors.Join(a.Streams.JSON(doc), code)
 	}
 	switch {

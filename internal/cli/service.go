@@ -71,7 +71,7 @@ lingering. Otherwise it is taken back. Doing it again changes nothing.`,
 			}
 			if asJSON {
 				p.Close()
-				return a.Streams.JSON(serviceDocument(s))
+				return a.Streams.JSON(a.serviceAbout(g.Name, serviceDocument(s)))
 			}
 			done := s.Message
 			if !changed {

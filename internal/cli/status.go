@@ -53,7 +53,8 @@ func (a *app) statusCommand() *cobra.Command {
 		Short: "Say how everything is, just now",
 		Long: `Look at every layer just now and say how it is. The first line is the verdict: ok,
 degraded, failed or unknown, which is also the exit code (0, 3, 1, 4). Nothing is
-changed. With --all it is one line for each gateway, and the verdict over all.`,
+changed. With --all it is one line for each gateway, and the verdict over all; a
+gateway that takes longer than 30 seconds is unknown.`,
 		Example:           "  creel status\n  creel status SANDBOX --json\n  creel status --watch\n  creel status --all",
 		GroupID:           "look",
 		Args:              cobra.MaximumNArgs(1),
@@ -127,9 +128,10 @@ func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocume
 }
 
 // inspectGateway is inspect for one gateway.
-func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, deep bool) (StatusDocument, error) {
+func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, deep bool) (doc StatusDocument, err error) {
+	defer func() { doc = a.statusAbout(doc) }()
 	began := time.Now()
-	doc := StatusDocument{Verdict: health.SummaryUnknown, Gateway: g.Name, Layers: []health.Result{}, Hints: []string{}, At: began.UTC()}
+	doc = StatusDocument{Verdict: health.SummaryUnknown, Gateway: g.Name, Layers: []health.Result{}, Hints: []string{}, At: began.UTC()}
 	ctx, cancel := budget.Context(ctx, budget.Operation, "look at every layer")
 	defer cancel()
 	wanted, there, err := recorded(g)

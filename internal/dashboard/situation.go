@@ -125,6 +125,29 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	return s, nil
 }
 
+// Origins are those of the pages by which a dashboard is opened, the one on loopback
+// first: of every URL that Judge names, and of the declared one. The error is
+// Build's.
+func Origins(m Machine, a Access, l Listener) ([]string, error) {
+	s, err := Judge(m, a, l, "")
+	if err != nil {
+		return nil, err
+	}
+	origins := []string{Origin("http://" + hostPort(Loopback, l.Port))}
+	add := func(url string) {
+		if o := Origin(url); o != "" && !slices.Contains(origins, o) {
+			origins = append(origins, o)
+		}
+	}
+	for _, e := range s.Entries {
+		add(e.URL)
+	}
+	if a.PublicURL != "" {
+		add(a.PublicURL)
+	}
+	return origins, nil
+}
+
 // advise adds what depends on who can reach the listener.
 func (s *Situation) advise(m Machine, c Chain, a Access, l Listener, sandbox string, wide, public bool) {
 	change := "creel dashboard " + sandbox

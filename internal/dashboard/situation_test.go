@@ -1,6 +1,7 @@
 package dashboard
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -127,5 +128,32 @@ func TestJudge(t *testing.T) {
 	}
 	if _, err := Judge(Machine{}, Access{}, Listener{Bind: "10.0.0.1", Port: 1}, "claw"); err == nil {
 		t.Error("a listener that cannot be was judged")
+	}
+}
+
+// Every URL that is printed is one whose page may connect.
+func TestOrigins(t *testing.T) {
+	for _, m := range []Machine{{}, {Addresses: []string{"192.0.2.7", "2001:db8::7"}}, {WSL: true, Addresses: []string{"192.0.2.7"}}} {
+		for _, bind := range []string{Loopback, Everybody} {
+			for _, url := range []string{"", "https://agent.example/claw", "http://localhost:5000"} {
+				a, l := Access{PublicURL: url}, Listener{Bind: bind, Port: 18789, Bound: true}
+				origins, err := Origins(m, a, l)
+				if err != nil {
+					t.Fatal(err)
+				}
+				s, err := Judge(m, a, l, "claw")
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range append(s.Entries, Entry{URL: s.URL}) {
+					if !slices.Contains(origins, Origin(e.URL)) {
+						t.Errorf("%+v %+v: the page at %s may not connect: %q", m, l, e.URL, origins)
+					}
+				}
+				if origins[0] != "http://127.0.0.1:18789" || url != "" && !slices.Contains(origins, Origin(url)) {
+					t.Errorf("%+v %+v: %q", m, a, origins)
+				}
+			}
+		}
 	}
 }

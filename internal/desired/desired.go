@@ -259,7 +259,7 @@ func (s Sandbox) Spec(wsl bool) (sandbox.Spec, error) {
 		}
 		spec.Dashboard = sandbox.Dashboard{TargetPort: target, Bind: chain.BindAddress, Port: cmp.Or(s.Dashboard.Port, access.ListenPort()),
 			PortExplicit: s.Dashboard.Port != 0, HealthPath: health, WebSocket: m.WebSocketPath, Stopped: s.Dashboard.Stopped,
-			Access: access, Preface: m.Preface}
+			Access: access}
 	}
 	for _, f := range s.Forwards {
 		spec.Forwards = append(spec.Forwards, sandbox.Forward{Bind: cmp.Or(f.Bind, dashboard.Loopback), Port: f.Port, TargetPort: f.Target()})

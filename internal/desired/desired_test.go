@@ -277,7 +277,7 @@ func TestSpec(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := sandbox.Dashboard{TargetPort: 18789, Bind: dashboard.Loopback, Port: 5000, PortExplicit: true, HealthPath: "/health", WebSocket: "/ws", Preface: true}
+	want := sandbox.Dashboard{TargetPort: 18789, Bind: dashboard.Loopback, Port: 5000, PortExplicit: true, HealthPath: "/health", WebSocket: "/ws"}
 	if diff := cmp.Diff(want, console.Dashboard); diff != "" {
 		t.Errorf("console (-want +got)\n%s", diff)
 	}
@@ -320,7 +320,7 @@ func TestSpecOfAccess(t *testing.T) {
 			t.Errorf("%s: %v", c.name, err)
 			continue
 		}
-		want := sandbox.Dashboard{TargetPort: 18789, Bind: c.bind, Port: c.port, PortExplicit: c.explicit, HealthPath: "/health", WebSocket: "/ws", Access: c.access, Preface: true}
+		want := sandbox.Dashboard{TargetPort: 18789, Bind: c.bind, Port: c.port, PortExplicit: c.explicit, HealthPath: "/health", WebSocket: "/ws", Access: c.access}
 		if diff := cmp.Diff(want, spec.Dashboard); diff != "" {
 			t.Errorf("%s (-want +got)\n%s", c.name, diff)
 		}

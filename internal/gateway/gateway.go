@@ -73,8 +73,10 @@ type Runtime interface {
 	// Name is "embedded", "openshell", "k3s", "kubernetes" or "external".
 	Name() string
 	// Observe asks the whole evidence chain: process, TCP, TLS (with and without
-	// our certificate), Health, identity. It never fails, never mutates, and ends
-	// within the probe budget.
+	// our certificate), Health, identity. It never fails and never mutates. The chain
+	// ends within the probe budget. A gateway in a container or in a cluster is looked
+	// for there first, each question within a budget of its own (probe for the engine,
+	// cluster for the API), which is added: whoever waits for several sets a limit.
 	Observe(ctx context.Context) Observation
 	// Start returns when the gateway is ready, has exited or is out of budget.
 	// Starting a running gateway changes nothing; a runtime whose gateway takes new

@@ -10,6 +10,7 @@ import (
 	"maps"
 
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/budget"
 	"creel/internal/dashboard"
 	"creel/internal/gateway"
@@ -129,7 +130,7 @@ func NewWantedSandbox(name string, spec sandbox.Spec, wanted sandbox.Wanted) (Wa
 	digested := spec
 	board := &digested.Dashboard
 	board.Port, board.PortExplicit, board.Bind, board.Stopped, board.Access = 0, false, "", false, dashboard.Access{}
-	if board.ToldAtStart() {
+	if agent.ToldAtStart(spec.Agent) {
 		board.PublicURL = spec.Dashboard.PublicURL
 	}
 	digested.Forwards = nil

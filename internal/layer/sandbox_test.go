@@ -232,7 +232,7 @@ func TestDigest(t *testing.T) {
 		t.Error("the digest depends on where the listener is or how it is reached")
 	}
 	told := func(url string) string {
-		return label(func(s *sandbox.Spec) { s.Dashboard.WebSocket, s.Dashboard.PublicURL = "/", url })
+		return label(func(s *sandbox.Spec) { s.Agent, s.Dashboard.WebSocket, s.Dashboard.PublicURL = "openclaw", "/", url })
 	}
 	if told("https://agent.example") == told("") {
 		t.Error("an agent that is told at its start how it is reached is not told again")
@@ -242,11 +242,31 @@ func TestDigest(t *testing.T) {
 		"environment": func(s *sandbox.Spec) { s.Environment = map[string]string{"A": "2"} },
 		"policy":      func(s *sandbox.Spec) { s.PolicyHash = "x" },
 		"target":      func(s *sandbox.Spec) { s.Dashboard.TargetPort = 81 },
-		"preface":     func(s *sandbox.Spec) { s.Dashboard.Preface = true },
 		"tier":        func(s *sandbox.Spec) { s.Confinement = sandbox.TierLandlock },
 	} {
 		if label(change) == same {
 			t.Errorf("another %s has the same digest", name)
+		}
+	}
+}
+
+// A sandbox that an earlier build made is what this one wants: what only depends on
+// the build that runs an agent is no part of the wish. The digests are an earlier
+// build's own.
+func TestDigestOfEarlierBuild(t *testing.T) {
+	for name, board := range map[string]struct{ path, digest string }{
+		"console":  {"/ws", "5da97bf4d6ea3b67"},
+		"openclaw": {"/", "90ba7fa1dde753a3"},
+	} {
+		w, err := NewWantedSandbox("claw", sandbox.Spec{Agent: name, Restart: sandbox.RestartAlways, Environment: map[string]string{"A": "1"},
+			Dashboard: sandbox.Dashboard{TargetPort: 18789, Port: 1, Bind: "127.0.0.1", HealthPath: "/health", WebSocket: board.path}}, sandbox.Running)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f := standing(w)
+		f.boxes["claw"].Labels = map[string]string{SpecLabel: board.digest}
+		if r := NewSandbox(NewSession(f), w).Inspect(t.Context()); r.Verdict != health.OK {
+			t.Errorf("%s of an earlier build: %+v", name, r)
 		}
 	}
 }

@@ -134,6 +134,28 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	return Settled{Document: doc, Sandbox: box.Name, Key: key, Notes: notes}, nil
 }
 
+// SettleInference answers the questions about the model alone, whatever else is
+// recorded and of whatever runtime the gateway is. Without Recorded, or with Fresh, a
+// person is asked for the provider.
+func SettleInference(ctx context.Context, in Inputs) (desired.Inference, credential.Secret, error) {
+	s := settling{Inputs: in}
+	recorded := desired.New(in.Gateway).Inference
+	if in.Recorded != nil {
+		recorded = in.Recorded.Inference
+	}
+	if err := s.conflicts(); err != nil {
+		return recorded, credential.Secret{}, err
+	}
+	i, key, _, err := s.inference(ctx, recorded, in.Recorded == nil || in.Fresh)
+	if err != nil {
+		return recorded, credential.Secret{}, err
+	}
+	if err := i.Validate(); err != nil {
+		return recorded, credential.Secret{}, advisory.New("usage", "", err)
+	}
+	return i, key, nil
+}
+
 type settling struct{ Inputs }
 
 // given returns an answer that was given, and where, e.g. "--model" or

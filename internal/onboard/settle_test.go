@@ -454,3 +454,35 @@ func TestChanges(t *testing.T) {
 		t.Error("against nothing recorded nothing changed")
 	}
 }
+
+// The model is settled alone: a gateway of any runtime, with no sandbox or with many,
+// gets no sandbox for it.
+func TestSettleInference(t *testing.T) {
+	d := desired.New("creel")
+	d.Runtime, d.Driver = desired.Kubernetes, "kubernetes"
+	for _, c := range []struct {
+		name  string
+		flags map[Key]string
+		env   map[string]string
+		want  desired.Inference
+	}{
+		{"by flag", map[Key]string{Provider: "openai", Model: "m"}, nil, desired.Inference{Provider: "openai", Model: "m"}},
+		{"by variable", nil, map[string]string{"CREEL_PROVIDER": "openai", "CREEL_MODEL": "m"}, desired.Inference{Provider: "openai", Model: "m"}},
+		{"none", map[Key]string{Provider: "none"}, nil, desired.Inference{Provider: "none"}},
+	} {
+		env := map[string]string{"OPENAI_API_KEY": "sk-key"}
+		maps.Copy(env, c.env)
+		got, key, err := SettleInference(t.Context(), Inputs{Gateway: "creel", Recorded: &d, Flags: c.flags, Getenv: func(n string) string { return env[n] }})
+		if err != nil {
+			t.Fatalf("%s: %v", c.name, err)
+		}
+		got.CredentialEnv = ""
+		if got != c.want || key.Empty() != (c.want.Provider == "none") {
+			t.Errorf("%s: %+v, key is missing: %t", c.name, got, key.Empty())
+		}
+	}
+	if _, _, err := SettleInference(t.Context(), Inputs{Gateway: "creel", Recorded: &d, Flags: map[Key]string{Provider: "none", Model: "m"},
+		Getenv: func(string) string { return "" }}); err == nil {
+		t.Error("a model without a provider was taken")
+	}
+}

@@ -4,10 +4,7 @@
 package sandbox
 
 import (
-	"cmp"
 	"context"
-	"net"
-	"strconv"
 	"time"
 
 	"creel/internal/credential"
@@ -77,26 +74,6 @@ type Dashboard struct {
 	Stopped bool `json:"stopped,omitempty"`
 	// Access is what was declared about how it is reached.
 	dashboard.Access
-	// Preface: the agent reads who connected, and Access, in front of each connection
-	// (package dashboard/preface).
-	Preface bool `json:"preface,omitempty"`
-}
-
-// ToldAtStart reports that the agent judges by itself who may open its page and
-// learns what was declared about that when it is started.
-func (d Dashboard) ToldAtStart() bool { return d.WebSocket != "" && !d.Preface }
-
-// Origins are those of the pages that may connect to the agent: the one on this
-// machine where its port is known beforehand, and the declared one.
-func (d Dashboard) Origins() []string {
-	if d.TargetPort == 0 {
-		return nil
-	}
-	origins := []string{"http://" + net.JoinHostPort(dashboard.Loopback, strconv.Itoa(cmp.Or(d.Port, d.TargetPort)))}
-	if o := dashboard.Origin(d.PublicURL); d.PublicURL != "" && o != "" && o != origins[0] {
-		origins = append(origins, o)
-	}
-	return origins
 }
 
 // Spec is what a sandbox should be.
@@ -168,6 +145,10 @@ type State struct {
 	SupervisorPID  int         `json:"supervisor_pid"`
 	AgentPort      int         `json:"agent_port"`
 	RelayRequests  uint64      `json:"relay_requests"`
+	// ReadsPreface: the agent that was started reads who connected, and what is
+	// declared about access, in front of each connection to its dashboard (package
+	// dashboard/preface). That depends on the build that runs it, not on any wish.
+	ReadsPreface bool `json:"reads_preface"`
 }
 
 // Launch is everything a supervisor is started with. It is written to

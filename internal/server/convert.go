@@ -48,7 +48,6 @@ type dashboardExtras struct {
 	WebSocketPath string `json:"websocket_path,omitempty"`
 	Stopped       bool   `json:"stopped,omitempty"`
 	dashboard.Access
-	Preface bool `json:"preface,omitempty"`
 }
 
 // specFrom reads what a client asks for. Without our extras it is a sandbox as
@@ -75,7 +74,7 @@ func specFrom(p *openshellv1.SandboxSpec) (sandbox.Spec, error) {
 	maps.Copy(s.Environment, p.GetEnvironment())
 	if d := x.Dashboard; d != nil {
 		s.Dashboard = sandbox.Dashboard{TargetPort: d.TargetPort, Bind: d.Bind, Port: d.Port, PortExplicit: d.PortExplicit,
-			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Stopped: d.Stopped, Access: d.Access, Preface: d.Preface}
+			HealthPath: d.HealthPath, WebSocket: d.WebSocketPath, Stopped: d.Stopped, Access: d.Access}
 	}
 	s.Forwards = x.Forwards
 	document, err := policyFrom(x.Policy, p.GetPolicy())
@@ -252,7 +251,7 @@ func specTo(s sandbox.Spec, document *sandboxv1.SandboxPolicy) *openshellv1.Sand
 	if s.Dashboard.TargetPort > 0 {
 		x.Dashboard = &dashboardExtras{TargetPort: s.Dashboard.TargetPort, Bind: s.Dashboard.Bind, Port: s.Dashboard.Port,
 			PortExplicit: s.Dashboard.PortExplicit, HealthPath: s.Dashboard.HealthPath, WebSocketPath: s.Dashboard.WebSocket,
-			Stopped: s.Dashboard.Stopped, Access: s.Dashboard.Access, Preface: s.Dashboard.Preface}
+			Stopped: s.Dashboard.Stopped, Access: s.Dashboard.Access}
 	}
 	out := &openshellv1.SandboxSpec{LogLevel: s.LogLevel, Environment: s.Environment, Providers: s.Providers, Command: s.Command,
 		Tty: s.TTY, Policy: document, Template: &openshellv1.SandboxTemplate{}}
@@ -274,9 +273,6 @@ func (x extras) fields() map[string]any {
 			"health_path": d.HealthPath, "websocket_path": d.WebSocketPath}
 		if d.Stopped {
 			board["stopped"] = true
-		}
-		if d.Preface {
-			board["preface"] = true
 		}
 		if d.PublicURL != "" {
 			board["public_url"] = d.PublicURL

@@ -30,6 +30,8 @@ type entry struct {
 	reason  string    // advisory that explains the phase; empty without one
 	changed time.Time // of phase or message
 	report  *sandbox.State
+	// reported is closed, and replaced, with the next report.
+	reported chan struct{}
 	// loose is since when the supervisor has been alive without a session.
 	loose     time.Time
 	listeners map[slot]listener
@@ -44,7 +46,7 @@ type entry struct {
 
 func newEntry(id, name string) *entry {
 	return &entry{id: id, name: name, feed: feed.New(), wake: make(chan struct{}, 1), risen: make(chan struct{}), changed: time.Now(), wishes: 1,
-		openings: make(chan struct{}, concurrentOpenings), listeners: map[slot]listener{}}
+		openings: make(chan struct{}, concurrentOpenings), listeners: map[slot]listener{}, reported: make(chan struct{})}
 }
 
 // nudge has the sandbox looked at soon.
@@ -140,8 +142,28 @@ func (e *entry) drop(s slot) {
 
 func (e *entry) setReport(s *sandbox.State) {
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	e.report = s
-	e.mu.Unlock()
+	close(e.reported)
+	e.reported = make(chan struct{})
+}
+
+// awaitReport returns what the supervisor says of its sandbox, at the latest when
+// ctx is done: until then nobody knows what runs inside.
+func (e *entry) awaitReport(ctx context.Context) (*sandbox.State, error) {
+	for {
+		e.mu.Lock()
+		report, next := e.report, e.reported
+		e.mu.Unlock()
+		if report != nil {
+			return report, nil
+		}
+		select {
+		case <-next:
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }
 
 // connection notes whether a living supervisor is connected and returns for how

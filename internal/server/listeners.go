@@ -40,9 +40,8 @@ type wish struct {
 	port     int
 	explicit bool
 	target   int
-	// Of a dashboard whose agent reads it: what its connections begin with.
-	preface bool
-	access  dashboard.Access
+	// Of a dashboard: what its connections begin with, if the agent reads that.
+	access dashboard.Access
 }
 
 // is reports whether both wish for the same.
@@ -52,13 +51,13 @@ func (w wish) is(o wish) bool {
 
 // alike reports whether both wish for the same, wherever.
 func (w wish) alike(o wish) bool {
-	return w.slot == o.slot && w.bind == o.bind && w.target == o.target && w.preface == o.preface && w.access.Equal(o.access)
+	return w.slot == o.slot && w.bind == o.bind && w.target == o.target && w.access.Equal(o.access)
 }
 
 // dashboardWish is where the dashboard should listen; target 0 is nowhere.
 func dashboardWish(d sandbox.Dashboard) wish {
 	return wish{slot: slot{dashboard: true}, bind: d.Bind, port: d.Port, explicit: d.PortExplicit, target: d.TargetPort,
-		preface: d.Preface, access: d.Access}
+		access: d.Access}
 }
 
 func forwardWish(f sandbox.Forward) wish {
@@ -223,7 +222,9 @@ func (d *daemon) try(ctx context.Context, e *entry, w wish, last int, exact bool
 	return l
 }
 
-// into opens connections to what a listener leads to.
+// into opens connections to what a listener leads to. Where an agent listens, and
+// whether it reads a preface, its supervisor says: the port may differ from the one
+// asked for when there is no network namespace.
 func (d *daemon) into(e *entry, w wish) forward.Dial {
 	return func(ctx context.Context, outside net.Conn) (net.Conn, error) {
 		waiting, cancel := budget.Context(ctx, budget.RelayOpen, "wait for other connections into the sandbox to be opened")
@@ -234,12 +235,17 @@ func (d *daemon) into(e *entry, w wish) forward.Dial {
 		case <-waiting.Done():
 			return nil, context.Cause(waiting)
 		}
-		port := w.target
-		if w.slot.dashboard {
-			port = e.agentPort(port)
+		if !w.slot.dashboard {
+			return d.hub.Open(ctx, e.id, relay.Target{Port: w.target})
 		}
-		inside, err := d.hub.Open(ctx, e.id, relay.Target{Port: port})
-		if err != nil || !w.preface {
+		asking, done := budget.Context(ctx, budget.SessionWait, "wait for the supervisor to say how its agent is reached")
+		defer done()
+		report, err := e.awaitReport(asking)
+		if err != nil {
+			return nil, err
+		}
+		inside, err := d.hub.Open(ctx, e.id, relay.Target{Port: cmp.Or(report.AgentPort, w.target)})
+		if err != nil || !report.ReadsPreface {
 			return inside, err
 		}
 		if err := introduce(ctx, inside, outside, w.access); err != nil {
@@ -346,15 +352,4 @@ func (d *daemon) close(e *entry, f *forward.Forward) {
 	if err := f.Close(); err != nil {
 		d.log.Warn("close listener", slog.String("sandbox", e.name), slog.Any("error", err))
 	}
-}
-
-// agentPort is where the agent listens inside: as its supervisor says, which may
-// differ from what was asked for when there is no network namespace.
-func (e *entry) agentPort(wanted int) int {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	if e.report != nil && e.report.AgentPort > 0 {
-		return e.report.AgentPort
-	}
-	return wanted
 }

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -29,6 +30,7 @@ func TestDashboardIsIntroduced(t *testing.T) {
 			if !handsOver {
 				g.Driver.HandsOver = ""
 			}
+			g.Driver.Prefaced = true
 			g.Run()
 			introduced(t, g)
 		})
@@ -53,7 +55,7 @@ func introduced(t *testing.T, g *servertest.Gateway) {
 	go func() { defer close(ended); _ = agent.Serve(preface.Listen(raw, 10*time.Second)) }()
 	defer func() { _ = agent.Close(); <-ended }()
 
-	board := sandbox.Dashboard{TargetPort: raw.Addr().(*net.TCPAddr).Port, Preface: true,
+	board := sandbox.Dashboard{TargetPort: raw.Addr().(*net.TCPAddr).Port,
 		Access: access.Access{PublicURL: "https://agent.example", TrustedProxies: []string{"10.0.0.0/8"}}}
 	spec := sandbox.Spec{Agent: "command", Command: []string{"sleep", "9"}, Dashboard: board}
 	id := ready(t, c, "demo", spec).ID
@@ -90,28 +92,12 @@ func introduced(t *testing.T, g *servertest.Gateway) {
 		t.Error("the sandbox was started again")
 	}
 
-	// One that does not read it sees the client's bytes alone.
-	spec.Dashboard.Preface = false
-	if err := c.(gateway.Updater).UpdateSandbox(within(t), "demo", spec); err != nil {
-		t.Fatal(err)
-	}
-	_ = agent.Close()
-	<-ended
-	plain, err := net.Listen("tcp4", raw.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer plain.Close()
-	if got := arrives(t, declared(t, c, "demo").Forward.Port, plain); got != "hello" {
-		t.Errorf("an agent that reads no preface got %q", got)
-	}
-	// Nor does what another forward leads to, beside an agent that does.
+	// Nor does what another forward leads to learn of it.
 	other, err := net.Listen("tcp4", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer other.Close()
-	spec.Dashboard.Preface = true
 	spec.Forwards = []sandbox.Forward{{TargetPort: other.Addr().(*net.TCPAddr).Port}}
 	if err := c.(gateway.Updater).UpdateSandbox(within(t), "demo", spec); err != nil {
 		t.Fatal(err)
@@ -130,6 +116,46 @@ func introduced(t *testing.T, g *servertest.Gateway) {
 		if err := c.(gateway.Updater).UpdateSandbox(within(t), "demo", spec); err == nil {
 			t.Errorf("%s was accepted", name)
 		}
+	}
+}
+
+// What an earlier build launched does not read a preface, and goes on without one
+// when a gateway that knows it takes over; its next start is this build's.
+func TestDashboardOfAnEarlierBuildIsNotIntroduced(t *testing.T) {
+	g := servertest.Start(t)
+	raw, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer raw.Close()
+	spec := sandbox.Spec{Agent: "console", Command: []string{"sleep", "9"},
+		Dashboard: sandbox.Dashboard{TargetPort: raw.Addr().(*net.TCPAddr).Port, WebSocket: "/ws"}}
+	id := ready(t, g.Client(), "demo", spec).ID
+	old := g.Driver.Supervisor(id)
+	g.Stop()
+	g.Driver.Prefaced = true
+	g.Run()
+	c := g.Client()
+	if _, err := c.WaitSandbox(within(t), "demo", nil); err != nil {
+		t.Fatal(err)
+	}
+	if g.Driver.Supervisor(id) != old {
+		t.Fatal("the sandbox was started again by the takeover")
+	}
+	if got := arrives(t, declared(t, c, "demo").Forward.Port, raw); got != "hello" {
+		t.Errorf("an agent of an earlier build got %q", got)
+	}
+	if err := c.StopSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StartSandbox(within(t), "demo"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.WaitSandbox(within(t), "demo", nil); err != nil {
+		t.Fatal(err)
+	}
+	if got := arrives(t, declared(t, c, "demo").Forward.Port, raw); got == "hello" || !strings.HasSuffix(got, "hello") {
+		t.Errorf("an agent that was started again got %q, without a preface", got)
 	}
 }
 

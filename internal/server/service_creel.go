@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -108,7 +109,7 @@ func (d *daemon) askAgent(ctx context.Context, e *entry, want sandbox.Dashboard)
 	if v.Report.Main.State != sandbox.ProcRunning {
 		return health.Failed, 0, "its process is not running: " + string(v.Report.Main.State)
 	}
-	port := e.agentPort(want.TargetPort)
+	port := cmp.Or(v.Report.AgentPort, want.TargetPort)
 	if want.HealthPath == "" || port == 0 {
 		return health.OK, 0, "its process runs; it has no health endpoint"
 	}
@@ -196,7 +197,7 @@ func (s *supervisorService) ReportState(ctx context.Context, r *creelv1.ReportSt
 
 func stateFrom(p *creelv1.SandboxState) *sandbox.State {
 	s := &sandbox.State{PolicyApplied: p.GetPolicyApplied(), PolicyEnforced: p.GetPolicyEnforced(),
-		SupervisorPID: int(p.GetSupervisorPid()), AgentPort: int(p.GetAgentPort()), RelayRequests: p.GetRelayRequests()}
+		SupervisorPID: int(p.GetSupervisorPid()), AgentPort: int(p.GetAgentPort()), RelayRequests: p.GetRelayRequests(), ReadsPreface: p.GetReadsPreface()}
 	c := p.GetConfinement()
 	s.Confinement = sandbox.Confinement{Tier: sandbox.Tier(c.GetTier()), Reason: c.GetReason()}
 	for _, x := range c.GetProtections() {
@@ -220,7 +221,7 @@ func stateTo(s *sandbox.State) *creelv1.SandboxState {
 		return nil
 	}
 	p := &creelv1.SandboxState{PolicyApplied: s.PolicyApplied, PolicyEnforced: s.PolicyEnforced, SupervisorPid: int32(s.SupervisorPID),
-		AgentPort: uint32(s.AgentPort), RelayRequests: s.RelayRequests,
+		AgentPort: uint32(s.AgentPort), RelayRequests: s.RelayRequests, ReadsPreface: s.ReadsPreface,
 		Confinement: &creelv1.Confinement{Tier: string(s.Confinement.Tier), Reason: s.Confinement.Reason},
 		Main: &creelv1.MainProcess{State: string(s.Main.State), Pid: int32(s.Main.PID), Restarts: uint32(s.Main.Restarts),
 			LastExit: s.Main.LastExit, InstanceId: s.Main.InstanceID}}

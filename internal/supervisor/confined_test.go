@@ -183,7 +183,7 @@ func TestConfinedCommands(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer b.Close()
-		env, err := environment(l, b, "/bin/bash", false)
+		env, err := environment(l, b, "/bin/bash", nil, false)
 		if err != nil {
 			t.Fatal(err)
 		}

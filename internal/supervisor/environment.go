@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -8,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 
+	"creel/internal/agent"
+	"creel/internal/dashboard"
 	"creel/internal/sandbox"
 	"creel/internal/supervisor/box"
 	"creel/internal/supervisor/confine"
@@ -23,10 +26,10 @@ const dashboardToken = "CREEL_DASHBOARD_TOKEN"
 // an agent which judges that by itself.
 const dashboardOrigins = "CREEL_DASHBOARD_ORIGINS"
 
-// environment is what programs inside are started with. agent adds what only the
-// main process gets. What the user added may not change what Creel says of
+// environment is what programs inside are started with. forMain adds what only the
+// main process gets; addresses are those by which this machine is known. What the user added may not change what Creel says of
 // itself or where models are reached.
-func environment(l sandbox.Launch, b box.Box, shell string, agent bool) ([]string, error) {
+func environment(l sandbox.Launch, b box.Box, shell string, addresses []string, forMain bool) ([]string, error) {
 	confinement, err := json.Marshal(b.Confinement())
 	if err != nil {
 		return nil, fmt.Errorf("encode confinement: %w", err)
@@ -47,14 +50,20 @@ func environment(l sandbox.Launch, b box.Box, shell string, agent bool) ([]strin
 	all["CREEL_POLICY_HASH"] = l.Spec.PolicyHash
 	if port := b.DashboardPort(); port > 0 {
 		all["CREEL_AGENT_PORT"] = strconv.Itoa(port)
-		if agent {
+		if forMain {
 			all["PORT"] = strconv.Itoa(port)
 		}
 	}
-	if agent {
+	if forMain {
 		all[dashboardToken] = l.DashboardToken
-		if l.Spec.Dashboard.ToldAtStart() {
-			all[dashboardOrigins] = strings.Join(l.Spec.Dashboard.Origins(), ",")
+		if d := l.Spec.Dashboard; d.TargetPort != 0 && agent.ToldAtStart(l.Spec.Agent) {
+			// The machine's addresses now are no part of what is wanted: they change.
+			origins, err := dashboard.Origins(dashboard.Machine{Addresses: addresses}, d.Access,
+				dashboard.Listener{Bind: d.Bind, Port: cmp.Or(d.Port, d.TargetPort)})
+			if err != nil {
+				return nil, fmt.Errorf("derive the origins of the dashboard: %w", err)
+			}
+			all[dashboardOrigins] = strings.Join(origins, ",")
 		}
 	}
 	out := make([]string, 0, len(all))

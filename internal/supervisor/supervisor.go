@@ -17,8 +17,10 @@ import (
 	"github.com/google/uuid"
 
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/budget"
 	"creel/internal/credential"
+	"creel/internal/host"
 	"creel/internal/inference/relay"
 	"creel/internal/policy"
 	"creel/internal/sandbox"
@@ -137,11 +139,12 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 		return advisory.New("relay-failed", "open inference relay inside the sandbox", err)
 	}
 	defer func() { _ = listener.Close() }()
-	outside, err := environment(r.launch, r.box, shell, false)
+	addresses := host.Sources{}.Seat().Addresses
+	outside, err := environment(r.launch, r.box, shell, addresses, false)
 	if err != nil {
 		return err
 	}
-	agent, err := environment(r.launch, r.box, shell, true)
+	inside, err := environment(r.launch, r.box, shell, addresses, true)
 	if err != nil {
 		return err
 	}
@@ -162,7 +165,7 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 
 	argv, tty := command(r.launch.Spec, r.box, shell)
 	r.main, err = mainproc.Start(starting, mainproc.Config{
-		Box: r.box, Command: confine.Command{Argv: argv, Env: agent, TTY: tty}, Restart: r.launch.Spec.Restart,
+		Box: r.box, Command: confine.Command{Argv: argv, Env: inside, TTY: tty}, Restart: r.launch.Spec.Restart,
 		// The driver kills a supervisor that takes the whole budget.
 		Grace: budget.Of(budget.SandboxStop) * 3 / 4,
 		Lines: lines, Log: r.log, Change: r.session.Changed, Exit: r.session.Exited,
@@ -255,6 +258,7 @@ func (r *running) state() sandbox.State {
 	s := sandbox.State{
 		Confinement: r.box.Confinement(), Main: r.main.State(), SupervisorPID: os.Getpid(),
 		AgentPort: r.box.DashboardPort(), RelayRequests: r.relay.Answered(), PolicyApplied: r.launch.Spec.PolicyHash,
+		ReadsPreface: agent.ReadsPreface(r.launch.Spec.Agent, r.launch.Spec.Command),
 	}
 	if s.Confinement.Tier != sandbox.TierUnconfined {
 		s.PolicyEnforced = s.PolicyApplied

@@ -26,7 +26,9 @@ import (
 	inferencev1 "creel/api/openshell/inference/v1"
 	openshellv1 "creel/api/openshell/v1"
 	"creel/internal/advisory"
+	"creel/internal/agent"
 	"creel/internal/budget"
+	"creel/internal/dashboard"
 	"creel/internal/policy"
 	"creel/internal/sandbox"
 	"creel/internal/state"
@@ -439,7 +441,7 @@ func TestReadyMustBeAPipe(t *testing.T) {
 func TestEnvironment(t *testing.T) {
 	l := launch(t, "true")
 	b := boxtest.New(t, 18789)
-	got, err := environment(l, b, "/bin/bash", true)
+	got, err := environment(l, b, "/bin/bash", nil, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -451,12 +453,37 @@ func TestEnvironment(t *testing.T) {
 	if d := cmp.Diff(want, got); d != "" {
 		t.Error(d)
 	}
-	others, err := environment(l, b, "/bin/bash", false)
+	others, err := environment(l, b, "/bin/bash", nil, false)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if slices.ContainsFunc(others, func(v string) bool { return strings.Contains(v, dashboardValue) }) {
 		t.Errorf("commands get the dashboard's token: %q", others)
+	}
+}
+
+// An agent that judges origins by itself is told those of every URL that is printed.
+func TestOriginsOfADashboard(t *testing.T) {
+	l := launch(t, "true")
+	l.Spec.Agent = agent.OpenClaw
+	b := boxtest.New(t, 18789)
+	for _, c := range []struct {
+		board sandbox.Dashboard
+		want  string
+	}{
+		{sandbox.Dashboard{TargetPort: 18789, Bind: "127.0.0.1"}, "http://127.0.0.1:18789"},
+		{sandbox.Dashboard{TargetPort: 18789, Port: 5000, Bind: "0.0.0.0"}, "http://127.0.0.1:5000,http://192.0.2.7:5000,http://198.51.100.8:5000"},
+		{sandbox.Dashboard{TargetPort: 18789, Bind: "127.0.0.1", Access: dashboard.Access{PublicURL: "https://agent.example/claw"}},
+			"http://127.0.0.1:18789,https://agent.example"},
+	} {
+		l.Spec.Dashboard = c.board
+		got, err := environment(l, b, "/bin/bash", []string{"192.0.2.7", "198.51.100.8", "2001:db8::7"}, true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := "CREEL_DASHBOARD_ORIGINS=" + c.want; !slices.Contains(got, want) {
+			t.Errorf("%+v: no %s in %q", c.board, want, got)
+		}
 	}
 }
 

@@ -125,7 +125,7 @@ func testOpenClawShaped(t *testing.T) {
 	}
 	// What is declared about how it is reached reaches the agent, which is told only at
 	// its start.
-	r := h.run("dashboard", "claw", "--public-url", "https://agent.example")
+	r := h.run("dashboard", "claw", "--yes", "--public-url", "https://agent.example")
 	if !strings.Contains(r.stderr, "sandbox claw is ready") {
 		t.Errorf("declare a public URL: exit %d\n%s", r.code, r.stderr)
 	}
@@ -141,7 +141,7 @@ func testOpenClawShaped(t *testing.T) {
 	if !asked {
 		t.Errorf("the public URL's origin is not taken: %+v", dashboard)
 	}
-	h.run("dashboard", "claw", "--public-url", "")
+	h.run("dashboard", "claw", "--yes", "--public-url", "")
 	if config := h.must(0, "exec", "claw", "--", "cat", ".openclaw/openclaw.json").stdout; strings.Contains(config, "agent.example") {
 		t.Error("the origin of a public URL that was taken back is still allowed")
 	}

@@ -1456,6 +1456,10 @@ type SandboxState struct {
 	AgentPort uint32 `protobuf:"varint,6,opt,name=agent_port,json=agentPort,proto3" json:"agent_port,omitempty"`
 	// relay_requests counts model requests answered since the supervisor began.
 	RelayRequests uint64 `protobuf:"varint,7,opt,name=relay_requests,json=relayRequests,proto3" json:"relay_requests,omitempty"`
+	// reads_preface says that the agent which was started reads a preface in front of
+	// each connection to its dashboard. Supervisors of earlier builds leave it out, and
+	// theirs reads none.
+	ReadsPreface  bool `protobuf:"varint,8,opt,name=reads_preface,json=readsPreface,proto3" json:"reads_preface,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1537,6 +1541,13 @@ func (x *SandboxState) GetRelayRequests() uint64 {
 		return x.RelayRequests
 	}
 	return 0
+}
+
+func (x *SandboxState) GetReadsPreface() bool {
+	if x != nil {
+		return x.ReadsPreface
+	}
+	return false
 }
 
 type Confinement struct {
@@ -1880,7 +1891,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\vinstance_id\x18\x02 \x01(\tR\n" +
 	"instanceId\x12,\n" +
 	"\x05state\x18\x03 \x01(\v2\x16.creel.v1.SandboxStateR\x05state\"\x15\n" +
-	"\x13ReportStateResponse\"\xaf\x02\n" +
+	"\x13ReportStateResponse\"\xd4\x02\n" +
 	"\fSandboxState\x127\n" +
 	"\vconfinement\x18\x01 \x01(\v2\x15.creel.v1.ConfinementR\vconfinement\x12)\n" +
 	"\x04main\x18\x02 \x01(\v2\x15.creel.v1.MainProcessR\x04main\x12%\n" +
@@ -1889,7 +1900,8 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\x0esupervisor_pid\x18\x05 \x01(\x05R\rsupervisorPid\x12\x1d\n" +
 	"\n" +
 	"agent_port\x18\x06 \x01(\rR\tagentPort\x12%\n" +
-	"\x0erelay_requests\x18\a \x01(\x04R\rrelayRequests\"q\n" +
+	"\x0erelay_requests\x18\a \x01(\x04R\rrelayRequests\x12#\n" +
+	"\rreads_preface\x18\b \x01(\bR\freadsPreface\"q\n" +
 	"\vConfinement\x12\x12\n" +
 	"\x04tier\x18\x01 \x01(\tR\x04tier\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x126\n" +

@@ -255,6 +255,28 @@ func TestProbeIsNotLogged(t *testing.T) {
 	}
 }
 
+// Whoever calls his guesses probes, from behind a proxy on this machine, is spoken of
+// all the same; a watch is not.
+func TestGuessesAreNoProbes(t *testing.T) {
+	var l limiter
+	now, here := time.Unix(1000, 0), netip.MustParseAddr("127.0.0.1")
+	for n := range 300 {
+		if _, line := l.wrong(here, true, now.Add(time.Duration(n)*2*time.Second)); line != "" {
+			t.Fatalf("look %d of a watch is logged: %s", n, line)
+		}
+	}
+	l = limiter{}
+	said := 0
+	for n := range 300 {
+		if _, line := l.wrong(here, true, now.Add(time.Duration(n)*500*time.Millisecond)); line != "" {
+			said++
+		}
+	}
+	if said < 2 || said > 4 {
+		t.Errorf("150 s of guesses were spoken of in %d lines", said)
+	}
+}
+
 func TestLimiter(t *testing.T) {
 	now := time.Unix(1000, 0)
 	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")

@@ -17,6 +17,12 @@ const (
 	totalBurst  = 200
 	totalRefill = time.Second / 10
 
+	// Creel's own probes are not worth a line: as many as a few commands one after the
+	// other show, and then one each time that a watch looks. Behind a proxy on this
+	// machine or a forward everybody seems to come from it, so that more are spoken of.
+	probeBurst  = 20
+	probeRefill = 2 * time.Second
+
 	failurePenalty = 2 * time.Second
 
 	// maxPeers bounds the addresses that are remembered; who failed longest ago is
@@ -68,13 +74,14 @@ type culprit struct {
 type limiter struct {
 	mu    sync.Mutex
 	all   culprit
+	quiet bucket // probes that were not spoken of
 	peers map[netip.Prefix]*culprit
 }
 
 // wrong counts a wrong token of peer at now. It returns how long its answer is to
-// wait, and a line for the log, empty when there is nothing to say yet. quiet ones
-// are counted and not spoken of.
-func (l *limiter) wrong(peer netip.Addr, quiet bool, now time.Time) (wait time.Duration, line string) {
+// wait, and a line for the log, empty when there is nothing to say yet. Probes are
+// counted, and not spoken of as long as they come no faster than Creel's own.
+func (l *limiter) wrong(peer netip.Addr, probe bool, now time.Time) (wait time.Duration, line string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	c := l.culprit(peer, now)
@@ -84,7 +91,7 @@ func (l *limiter) wrong(peer netip.Addr, quiet bool, now time.Time) (wait time.D
 		wait = failurePenalty
 	}
 	switch {
-	case quiet:
+	case probe && !l.quiet.overflows(now, probeBurst, probeRefill):
 		return wait, ""
 	case total && !own:
 		// So many addresses that a line for each would fill the log.

@@ -124,8 +124,7 @@ func (s *server) authentic(given credential.Secret) bool {
 }
 
 // failed counts and logs a wrong token and returns how long its answer is to
-// wait. Creel's own probe from this machine, which shows one on purpose, is not
-// worth a line.
+// wait. Creel's own probe from this machine shows one on purpose.
 func (s *server) failed(r *http.Request, probe bool) time.Duration {
 	client := requestOf(r).Client
 	wait, line := s.wrong.wrong(client, probe && client.IsLoopback(), time.Now())

@@ -45,17 +45,18 @@ func (s Streams) Next(commands ...string) {
 	}
 	fmt.Fprintln(s.Err, s.ErrTerminal.Bold("next:"))
 	for _, c := range commands {
-		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(s.about(c)))
+		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(About(c, s.Gateway)))
 	}
 }
 
-// about makes a command of Creel's mean the gateway that the flag of this one named.
-func (s Streams) about(command string) string {
-	if s.Gateway == "" || !strings.Contains(" "+command, " creel ") || strings.Contains(command, "--gateway ") {
+// About makes a command of Creel's mean a gateway, where it names none; an empty one
+// changes nothing.
+func About(command, gateway string) string {
+	if gateway == "" || !strings.Contains(" "+command, " creel ") || strings.Contains(command, "--gateway ") {
 		return command
 	}
 	before, after, more := strings.Cut(command, " -- ")
-	if before += " --gateway " + s.Gateway; more {
+	if before += " --gateway " + gateway; more {
 		before += " -- " + after
 	}
 	return before

@@ -32,6 +32,9 @@ func (p *prober) openClaw() []question {
 	if p.target.Access.PublicURL != "" {
 		questions = slices.Insert(questions, 2, p.openClawPublicOrigin)
 	}
+	if len(p.target.Origins) > 0 {
+		questions = append(questions, p.openClawOtherOrigins)
+	}
 	return questions
 }
 
@@ -133,6 +136,28 @@ func (p *prober) openClawPublicOrigin(ctx context.Context) link {
 	own := dashboard.Origin(p.target.Access.PublicURL)
 	_, host, _ := strings.Cut(own, "//")
 	return p.openClawOpens(ctx, "websocket with the public URL's origin", host, own)
+}
+
+// openClawOtherOrigins is asked as the pages would at the other URLs that are printed.
+// It knows those that this machine had when it was started.
+func (p *prober) openClawOtherOrigins(ctx context.Context) link {
+	const probe = "websocket with the other URLs' origins"
+	l := p.ask(probe, "dashboard-origin-refused", func() (string, error) {
+		for _, origin := range p.target.Origins {
+			_, host, _ := strings.Cut(origin, "//")
+			v, err := p.connect(ctx, host, origin, p.target.Token)
+			switch {
+			case err != nil:
+				return "", err
+			case v.code == originNotAllowed:
+				return v.String(), fmt.Errorf("the agent refuses the page at %s until it is started again", origin)
+			}
+		}
+		return "opened", nil
+	})
+	l.advice = true
+	l.message = strings.TrimPrefix(l.message, probe+": ")
+	return l
 }
 
 func (p *prober) openClawOpens(ctx context.Context, probe, host, origin string) link {

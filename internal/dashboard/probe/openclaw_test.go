@@ -80,6 +80,30 @@ func TestOpenClawEvidence(t *testing.T) {
 	}
 }
 
+// The pages at the other URLs that are printed are asked for, too: a refusal is told,
+// and the dashboard opens by the rest.
+func TestOpenClawOtherOrigins(t *testing.T) {
+	known, unknown := "http://192.0.2.7:18789", "http://198.51.100.8:18789"
+	for _, c := range []struct {
+		origins []string
+		caveats []health.Caveat
+	}{
+		{[]string{known}, nil},
+		{[]string{known, unknown}, []health.Caveat{{Advisory: "dashboard-origin-refused",
+			Message: "the agent refuses the page at " + unknown + " until it is started again"}}},
+	} {
+		target := openClaw(t, agentWith(func(_ *openclawtest.Agent, c *openclawtest.Config) {
+			c.Gateway.ControlUI.AllowedOrigins = []string{known}
+		}).Handler())
+		target.Origins = c.origins
+		r := Probe(t.Context(), target)
+		check(t, r, health.OK, "")
+		if diff := cmp.Diff(c.caveats, r.Caveats); diff != "" {
+			t.Errorf("%v: caveats (-want +got):\n%s", c.origins, diff)
+		}
+	}
+}
+
 // A refusal for another reason says nothing about origins.
 func TestOpenClawOriginNotJudged(t *testing.T) {
 	a := agentWith(nil)

@@ -22,6 +22,9 @@ type Target struct {
 	WebSocketPath string
 	Token         credential.Secret
 	Access        dashboard.Access // as declared
+	// Origins are those of the pages that open it, beside its own and the declared one,
+	// e.g. "http://192.0.2.7:18789". Only an agent that judges them by itself is asked.
+	Origins []string
 	// Protocol is what is spoken on the WebSocket: empty for that of Creel's own
 	// agent.
 	Protocol string

@@ -69,7 +69,7 @@ func forwardFrom(f *creelv1.Forward) gateway.Forward {
 
 func stateFrom(p *creelv1.SandboxState) sandbox.State {
 	s := sandbox.State{PolicyApplied: p.GetPolicyApplied(), PolicyEnforced: p.GetPolicyEnforced(),
-		SupervisorPID: int(p.GetSupervisorPid()), AgentPort: int(p.GetAgentPort()), RelayRequests: p.GetRelayRequests()}
+		SupervisorPID: int(p.GetSupervisorPid()), AgentPort: int(p.GetAgentPort()), RelayRequests: p.GetRelayRequests(), ReadsPreface: p.GetReadsPreface()}
 	c := p.GetConfinement()
 	s.Confinement = sandbox.Confinement{Tier: sandbox.Tier(c.GetTier()), Reason: c.GetReason()}
 	for _, x := range c.GetProtections() {

@@ -35,10 +35,7 @@ func specTo(s sandbox.Spec) (*openshellv1.SandboxSpec, error) {
 		if len(d.TrustedProxies) > 0 {
 			board["trusted_proxies"] = d.TrustedProxies
 		}
-		if d.Preface { // left out otherwise: a gateway of an earlier version does not know it
-			board["preface"] = true
-		}
-		if d.Stopped { // the same
+		if d.Stopped { // left out otherwise: a gateway of an earlier version does not know it
 			board["stopped"] = true
 		}
 		own["dashboard"] = board

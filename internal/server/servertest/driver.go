@@ -21,6 +21,8 @@ type Driver struct {
 	// Silent supervisors do not report their state; Main is what others say.
 	Silent bool
 	Main   string
+	// Prefaced: agents started from now on read a preface, as those of this build do.
+	Prefaced bool
 	// HandsOver is the socket on which supervisors hand connections over; "" has
 	// them open streams.
 	HandsOver string
@@ -60,7 +62,7 @@ func (d *Driver) Start(ctx context.Context, h sandbox.Handle, token, dashboard, 
 	if d.supervisors[h.ID] != nil {
 		return nil
 	}
-	s, err := startSupervisor(d.socket, d.HandsOver, h.ID, token.Reveal(), d.Silent, d.Main)
+	s, err := startSupervisor(d.socket, d.HandsOver, h.ID, token.Reveal(), d.Silent, d.Prefaced, d.Main)
 	if err != nil {
 		return err
 	}

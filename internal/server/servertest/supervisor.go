@@ -64,6 +64,7 @@ type Supervisor struct {
 	// silent keeps it from reporting its state. handsOver is the socket to hand
 	// connections over on; "" is none: then they are streams.
 	silent    bool
+	prefaced  bool
 	handsOver string
 
 	cancel context.CancelFunc
@@ -71,8 +72,8 @@ type Supervisor struct {
 	lines  []*openshellv1.SandboxLogLine
 }
 
-func startSupervisor(socket, handsOver, id, token string, silent bool, main string) (*Supervisor, error) {
-	s := &Supervisor{ID: id, done: make(chan struct{}), silent: silent, handsOver: handsOver}
+func startSupervisor(socket, handsOver, id, token string, silent, prefaced bool, main string) (*Supervisor, error) {
+	s := &Supervisor{ID: id, done: make(chan struct{}), silent: silent, prefaced: prefaced, handsOver: handsOver}
 	s.token.Store(&token)
 	conn, err := Dialled(socket, func() string { return *s.token.Load() })
 	if err != nil {
@@ -142,7 +143,9 @@ func (s *Supervisor) session(ctx context.Context, main string) error {
 		return err
 	}
 	if !s.silent {
-		if _, err := creelv1.NewSupervisorClient(s.Conn).ReportState(ctx, &creelv1.ReportStateRequest{SandboxId: s.ID, State: State(main)}); err != nil {
+		state := State(main)
+		state.ReadsPreface = s.prefaced
+		if _, err := creelv1.NewSupervisorClient(s.Conn).ReportState(ctx, &creelv1.ReportStateRequest{SandboxId: s.ID, State: state}); err != nil {
 			return err
 		}
 	}

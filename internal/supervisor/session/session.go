@@ -266,7 +266,7 @@ func wire(s sandbox.State) *creelv1.SandboxState {
 	w := &creelv1.SandboxState{
 		Confinement:   &creelv1.Confinement{Tier: string(s.Confinement.Tier), Reason: s.Confinement.Reason},
 		PolicyApplied: s.PolicyApplied, PolicyEnforced: s.PolicyEnforced, SupervisorPid: int32(s.SupervisorPID),
-		AgentPort: uint32(s.AgentPort), RelayRequests: s.RelayRequests,
+		AgentPort: uint32(s.AgentPort), RelayRequests: s.RelayRequests, ReadsPreface: s.ReadsPreface,
 		Main: &creelv1.MainProcess{State: string(s.Main.State), Pid: int32(s.Main.PID), Restarts: uint32(s.Main.Restarts),
 			LastExit: s.Main.LastExit, InstanceId: s.Main.InstanceID},
 	}

@@ -64,7 +64,7 @@ func start(t *testing.T, change func(*Config)) *rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.state <- sandbox.State{SupervisorPID: 7, AgentPort: 18789, Main: sandbox.MainProcess{State: sandbox.ProcRunning, PID: 42}}
+	r.state <- sandbox.State{SupervisorPID: 7, AgentPort: 18789, ReadsPreface: true, Main: sandbox.MainProcess{State: sandbox.ProcRunning, PID: 42}}
 	cfg := Config{Socket: r.gateway.socket, TokenFile: r.token, SandboxID: "box-1", InstanceID: "instance-1",
 		Log: slog.New(slog.DiscardHandler), Lines: r.lines, Dial: r.box.Dial, SSH: server.Serve,
 		State: func() sandbox.State {
@@ -101,7 +101,7 @@ func TestSaysWhoAndHow(t *testing.T) {
 		if h.GetSandboxId() != "box-1" || h.GetInstanceId() != "instance-1" {
 			t.Errorf("hello %v", h)
 		}
-		if s.GetMain().GetPid() != 42 || s.GetMain().GetState() != "running" || s.GetAgentPort() != 18789 || s.GetSupervisorPid() != 7 || s.GetMain().LastExitCode != nil {
+		if s.GetMain().GetPid() != 42 || s.GetMain().GetState() != "running" || s.GetAgentPort() != 18789 || !s.GetReadsPreface() || s.GetSupervisorPid() != 7 || s.GetMain().LastExitCode != nil {
 			t.Errorf("state %v", s)
 		}
 		for _, token := range r.gateway.tokens {
