@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/exec"
+	"slices"
 	"time"
 
 	"creel/internal/advisory"
@@ -81,12 +82,19 @@ func (r *Runtime) lookForward() (f forward) {
 	return is(health.OK, "", "to port %d of pod %s since %s", m.Link.PodPort, m.Link.Pod, m.Link.Since.Local().Format(time.TimeOnly))
 }
 
-// leadsTo judges the port-forward as the way to a pod.
-func (f forward) leadsTo(p rollout.Pod) (v health.Verdict, reason, message string) {
-	if f.serves() && f.marker.Link.PodUID != p.Metadata.UID {
-		return health.Failed, "gateway-forward-waiting", fmt.Sprintf("the port-forward leads to a pod that is gone, and not to pod %s yet", p.Metadata.Name)
+// leadsTo judges the port-forward as the way to one of the pods that are ready, of
+// which there is one at least: any of them serves. The pod is the one that it leads to,
+// else the first.
+func (f forward) leadsTo(ready []rollout.Pod) (pod rollout.Pod, v health.Verdict, reason, message string) {
+	if !f.serves() {
+		return ready[0], f.verdict, f.reason, f.message
 	}
-	return f.verdict, f.reason, f.message
+	i := slices.IndexFunc(ready, func(p rollout.Pod) bool { return p.Metadata.UID == f.marker.Link.PodUID })
+	if i < 0 {
+		return ready[0], health.Failed, "gateway-forward-waiting",
+			fmt.Sprintf("the port-forward leads to pod %s, which is gone or not ready, and not to pod %s yet", f.marker.Link.Pod, ready[0].Metadata.Name)
+	}
+	return ready[i], f.verdict, f.reason, f.message
 }
 
 // drift says what of a running port-forward would be otherwise if it were started

@@ -253,6 +253,41 @@ func TestForwardThatIsAbandoned(t *testing.T) {
 	}
 }
 
+// Of a set with two pods any one that is ready serves: the port-forward stays on the
+// second when the first is back, and leaves one that is not ready for one that is.
+func TestTwoPods(t *testing.T) {
+	first := newWorld(t, clusterWithControllers.Get(t), map[string]any{"replicas": 2, "podManagementPolicy": "Parallel"})
+	second := first.another("openshell-1")
+	first.repair()
+	before, other := first.pod(), second.pod()
+	first.serve("0.0.88", "")
+	second.serve("0.0.89", "")
+	first.forwarding()
+	is := func(uid, version string) {
+		t.Helper()
+		o := first.observe()
+		first.is(o, health.OK, "")
+		if o.Identity.InstanceID != uid || o.Identity.Version != version {
+			t.Errorf("%+v", o)
+		}
+	}
+	first.leads(before)
+	is(before, "0.0.88")
+	after := first.remake()
+	first.leads(other)
+	is(other, "0.0.89")
+	first.serve("0.0.90", "")
+	is(other, "0.0.89")
+	second.status(map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "False"}}})
+	first.leads(after)
+	is(after, "0.0.90")
+	// With no better one it stays, and the way is there when the pod is ready again.
+	first.status(map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "False"}}})
+	first.is(first.observe(), health.Failed, "gateway-pod-not-ready")
+	first.ready()
+	is(after, "0.0.90")
+}
+
 // Two port-forwards of one gateway do not run, and a port that was asked for is not
 // replaced by another.
 func TestForwardsThatDoNotStart(t *testing.T) {
