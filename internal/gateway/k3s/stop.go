@@ -15,8 +15,9 @@ import (
 )
 
 // Stop stops the container, with everything that runs in it, and returns when it
-// has ended. A container that is missing or does not run is left as it is, and one
-// that cannot be seen is an error.
+// has ended. A container that is missing or does not run is left as it is, one that
+// cannot be seen is an error, and so is one that is missing here while its gateway
+// answers: another engine runs it.
 func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 	if report == nil {
 		report = func(string) {}
@@ -25,7 +26,13 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 	switch there {
 	case unseen:
 		return fmt.Errorf("stop gateway %s: %w", r.cfg.Gateway.Name, err)
-	case missing, stopped:
+	case missing:
+		if o := r.observe(ctx, nil); o.decision == reuseWarned {
+			return r.elsewhere("stop gateway "+r.cfg.Gateway.Name, o.Endpoint)
+		}
+		report("gateway " + r.cfg.Gateway.Name + " is not running")
+		return nil
+	case stopped:
 		report("gateway " + r.cfg.Gateway.Name + " is not running")
 		return nil
 	}
