@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"creel/internal/health"
+	"creel/internal/host"
 	"creel/internal/state"
 	"creel/test/kubeenv"
 )
@@ -343,6 +344,28 @@ func TestMarker(t *testing.T) {
 	defer lock.Unlock()
 	if f := look(); f.running || f.reason != "gateway-forward-down" || !strings.Contains(f.message, "another") {
 		t.Errorf("start time of another process: %+v", f)
+	}
+	// A process that cannot be looked at may be the one: it is not called down, and not
+	// ended to be replaced.
+	blind := w.runtime()
+	blind.lookup = func(int) (host.Process, error) { return host.Process{}, errors.New("too many open files") }
+	if f := blind.lookForward(); f.running || !f.held || f.verdict != health.Unknown || f.reason != "gateway-unknown" || !strings.Contains(f.message, "too many open files") {
+		t.Errorf("a process that cannot be looked at: %+v", f)
+	}
+	if err := blind.ensureForward(t.Context(), nil, func(string) {}); idOf(err, "") != "gateway-unknown" {
+		t.Errorf("it is replaced: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if f := look(); f.verdict != health.Unknown || !f.held {
+		t.Errorf("a marker that cannot be read: %+v", f)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
 	}
 	for content, reason := range map[string]string{
 		`{"version":9}`: "gateway-marker-newer", `{`: "gateway-forward-down", `{"version":1,"gateway":"other"}`: "gateway-forward-down",
