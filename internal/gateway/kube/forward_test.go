@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -287,6 +289,54 @@ func TestTwoPods(t *testing.T) {
 	first.is(first.observe(), health.Failed, "gateway-pod-not-ready")
 	first.ready()
 	is(after, "0.0.90")
+}
+
+// A look ends in time when neither the port-forward nor the cluster's way to the pod
+// answers.
+func TestObserveInTime(t *testing.T) {
+	t.Setenv("CREEL_BUDGET_CLUSTER", "2s")
+	t.Setenv("CREEL_BUDGET_PROBE", "500ms")
+	w, _ := healthy(t, "0.0.88")
+	mute, err := net.Listen("tcp", net.JoinHostPort(bind, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	lock, err := state.TryLock(w.paths.File(state.PortForwardLock), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	me, err := host.Lookup(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeMarker(w.paths, marker{Version: 1, Gateway: "claws", PID: me.PID, ProcessStart: me.Start, Port: mute.Addr().(*net.TCPAddr).Port,
+		Link: link{Pod: w.name, PodUID: w.uid(), PodPort: 8080}}); err != nil {
+		t.Fatal(err)
+	}
+	asked, over := make(chan struct{}, 10), make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/portforward") {
+			asked <- struct{}{}
+			<-over
+			return
+		}
+		status, body := w.Do(t, r.Method, r.URL.RequestURI(), nil)
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(status)
+		_, _ = rw.Write(body)
+	}))
+	defer api.Close()
+	defer close(over)
+	w.kubeconfig = kubeconfigFor(t, api.URL)
+	began := time.Now()
+	o := w.observe()
+	took := time.Since(began)
+	w.is(o, health.Unknown, "cluster-timeout", "through the port-forward: ", "never answers")
+	if most := 2 * (2*time.Second + 500*time.Millisecond); took > most || len(asked) == 0 {
+		t.Errorf("it took %s, at most %s; the way to the pod was asked for %d times", took, most, len(asked))
+	}
 }
 
 // Two port-forwards of one gateway do not run, and a port that was asked for is not

@@ -25,7 +25,9 @@ const (
 
 // Observe asks the chain: the cluster, the set's rollout, the bootstrap secrets, the
 // port-forward, TCP, TLS, Health, identity. What broke decides; what comes after it
-// is not asked. It ends within the budgets of one look at a cluster and one probe.
+// is not asked. It ends within the budgets of one look at a cluster and one probe, and
+// where no answer comes through the port-forward within as much again: then the pod is
+// asked through a tunnel of this process.
 func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	o, _ := r.observe(ctx)
 	return o
@@ -230,9 +232,12 @@ func (q *question) identify(version string) (gateway.Identity, evidence.Finding)
 		evidence.Finding{Verdict: health.OK, Message: fmt.Sprintf("pod %s, with a certificate of the set's own authority, version %s", m.Name, version)}
 }
 
-// direct asks through a tunnel of this very process.
+// direct asks through a tunnel of this very process: one call to the cluster, and one
+// probe.
 func (q *question) direct(ctx context.Context, k *cluster) evidence.Chain {
 	var c evidence.Chain
+	ctx, cancel := context.WithTimeout(ctx, budget.Of(budget.Cluster)+budget.Of(budget.Probe))
+	defer cancel()
 	began, port := time.Now(), rollout.Port(q.pod.Spec)
 	probe := "tunnel to pod " + q.pod.Metadata.Name
 	t, err := k.tunnel(ctx, q.pod.Metadata.Name, port)
