@@ -15,6 +15,7 @@ import (
 	"creel/internal/credential"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/printable"
 )
 
 func (a *app) gatewayCommand() *cobra.Command {
@@ -345,7 +346,10 @@ func (a *app) gatewayLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			err = r.Logs(cmd.Context(), a.Streams.Out, lines, follow)
+			// What a gateway repeats of what it was told can hold anything.
+			w := printable.NewWriter(func(l string) { a.Streams.Print("%s", credential.Redact(l)) })
+			err = r.Logs(cmd.Context(), w, lines, follow)
+			w.Flush()
 			if follow && cmd.Context().Err() != nil {
 				return exitCode(ExitInterrupted)
 			}

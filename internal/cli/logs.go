@@ -1,15 +1,14 @@
 package cli
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
-	"github.com/charmbracelet/x/ansi"
 	"github.com/spf13/cobra"
 
 	"creel/internal/gateway"
+	"creel/internal/printable"
 )
 
 type logsOptions struct {
@@ -61,7 +60,7 @@ func (a *app) logs(ctx context.Context, o logsOptions) error {
 		t := a.Streams.OutTerminal
 		err := c.Logs(ctx, s.Name, o.lines, o.follow, func(l gateway.LogLine) {
 			prefix := l.At.Local().Format("15:04:05") + " " + fmt.Sprintf("%-10s", l.Source)
-			a.Streams.Print("%s %s", t.Faint(prefix), printable(l.Message))
+			a.Streams.Print("%s %s", t.Faint(prefix), printable.Line(l.Message))
 		})
 		if o.follow && ctx.Err() != nil {
 			return exitCode(ExitInterrupted)
@@ -94,53 +93,14 @@ func (a *app) savedLog(ctx context.Context, o logsOptions, why error) error {
 			return errors.Join(why, err)
 		}
 	}
-	lines := &lineWriter{line: func(l string) { a.Streams.Print("%s", printable(l)) }}
+	lines := printable.NewWriter(func(l string) { a.Streams.Print("%s", l) })
 	a.Streams.Say("the gateway cannot be asked (%v); this is what the agent of %s has written to disk:", why, name)
 	if err := a.SavedLog(ctx, g.Name, name, lines, o.lines, o.follow); err != nil {
 		return fmt.Errorf("%w; and on disk: %w", why, err)
 	}
-	lines.flush()
+	lines.Flush()
 	if o.follow && ctx.Err() != nil {
 		return exitCode(ExitInterrupted)
 	}
 	return nil
-}
-
-// lineWriter hands on whole lines.
-type lineWriter struct {
-	line func(string)
-	rest []byte
-}
-
-func (w *lineWriter) Write(p []byte) (int, error) {
-	w.rest = append(w.rest, p...)
-	for {
-		i := bytes.IndexByte(w.rest, '\n')
-		if i < 0 {
-			return len(p), nil
-		}
-		w.line(string(w.rest[:i]))
-		w.rest = w.rest[i+1:]
-	}
-}
-
-// flush hands on a last line that was not ended.
-func (w *lineWriter) flush() {
-	if len(w.rest) > 0 {
-		w.line(string(w.rest))
-		w.rest = nil
-	}
-}
-
-// printable takes colours and other sequences for terminals out of what an agent
-// wrote, and shows what is left of control characters: a log must not be able to
-// drive the reader's terminal.
-func printable(s string) string {
-	clean := []rune(ansi.Strip(s))
-	for i, r := range clean {
-		if r != '\t' && (r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0)) {
-			clean[i] = '\uFFFD'
-		}
-	}
-	return string(clean)
 }

@@ -74,6 +74,17 @@ func (p *program) must(code int, args ...string) {
 	}
 }
 
+// A gateway's log neither drives the reader's terminal nor shows secrets, of whichever
+// runtime it is.
+func TestGatewayLogs(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard", "--gateway-only", "--yes")
+	p.must(ExitOK, "gateway", "logs")
+	if got := p.out.String(); !strings.HasPrefix(got, "one \ntoken=") || !strings.HasSuffix(got, "\ntwo\nthree\n") || strings.Contains(got, "canary") || strings.Contains(got, "\x1b") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestExitCodes(t *testing.T) {
 	p := newProgram(t)
 	p.must(ExitFailed, "status")

@@ -336,7 +336,7 @@ func (r worldRuntime) Endpoint() gateway.Endpoint {
 }
 
 func (r worldRuntime) Logs(_ context.Context, out io.Writer, lines int, _ bool) error {
-	all := []string{"one", "two", "three"}
+	all := []string{"one \x1b]0;title\x07\x1b[2J", "token=sk-\x1b[1mcanarycanary", "two", "three"}
 	if lines > 0 && lines < len(all) {
 		all = all[len(all)-lines:]
 	}

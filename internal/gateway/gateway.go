@@ -91,8 +91,9 @@ type Runtime interface {
 	Secrets() bundle.Target
 	// Endpoint is the recorded endpoint; Port 0 before the first start.
 	Endpoint() Endpoint
-	// Logs writes the last lines of the daemon's log; with follow it goes on until
-	// ctx ends. lines 0 means all.
+	// Logs writes the last lines of the daemon's log as they are, which is neither
+	// redacted nor fit for a terminal; with follow it goes on until ctx ends. lines 0
+	// means all.
 	Logs(ctx context.Context, w io.Writer, lines int, follow bool) error
 	// Dial connects with the client certificate.
 	Dial(ctx context.Context) (Client, error)

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"testing"
+	"time"
 
 	"creel/test/engineenv"
 )
@@ -32,15 +33,17 @@ func TestNothingIsLeft(t *testing.T) {
 			e.Must(t, "POST", "/containers/create?name=left", map[string]any{"Image": engineenv.Image, "Cmd": []string{"sleep", "4711"},
 				"HostConfig": map[string]any{"NetworkMode": "none"}})
 			e.Must(t, "POST", "/containers/left/start", nil)
+			// An engine says that a container was started when its process may become
+			// the program, which is a little before it has.
 			var sleeping []string
-			for _, pid := range e.Processes() {
-				dir := "/proc/" + strconv.Itoa(pid)
-				if line, _ := os.ReadFile(dir + "/cmdline"); bytes.HasPrefix(line, []byte("sleep\x004711")) {
-					sleeping = append(sleeping, dir)
+			late, tick := time.After(20*time.Second), time.NewTicker(20*time.Millisecond)
+			defer tick.Stop()
+			for sleeping = asleep(e); len(sleeping) != 1; sleeping = asleep(e) {
+				select {
+				case <-tick.C:
+				case <-late:
+					t.Fatalf("processes of the container: %q", sleeping)
 				}
-			}
-			if len(sleeping) != 1 {
-				t.Fatalf("processes of the container: %q", sleeping)
 			}
 			e.Stop()
 			for _, path := range append(sleeping, filepath.Dir(e.Socket)) {
@@ -50,4 +53,15 @@ func TestNothingIsLeft(t *testing.T) {
 			}
 		})
 	}
+}
+
+// asleep are the places in /proc of the container's main process.
+func asleep(e *engineenv.Engine) (found []string) {
+	for _, pid := range e.Processes() {
+		dir := "/proc/" + strconv.Itoa(pid)
+		if line, _ := os.ReadFile(dir + "/cmdline"); bytes.HasPrefix(line, []byte("sleep\x004711")) {
+			found = append(found, dir)
+		}
+	}
+	return found
 }

@@ -68,8 +68,8 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 	if m, err := readMarker(r.cfg.Gateway); err == nil {
 		return m.Endpoint.domain()
 	}
-	e, _ := readEndpoint(r.cfg.Gateway)
-	return e.domain()
+	e, _ := launch.ReadEndpoint(r.cfg.Gateway)
+	return e
 }
 
 // Logs writes the last lines of the daemon's log, over its rotated files. With

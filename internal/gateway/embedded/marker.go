@@ -6,15 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
-// markerVersion is the version of the marker's and the endpoint's JSON.
+// markerVersion is the version of the marker's JSON.
 const markerVersion = 1
 
 // marker is gateway.json: who serves, and how to recognise the process. It is
@@ -40,15 +40,7 @@ type endpoint struct {
 
 func (e endpoint) domain() gateway.Endpoint { return gateway.Endpoint{Host: e.Host, Port: e.Port} }
 
-func (e endpoint) check() error {
-	if ip, err := netip.ParseAddr(e.Host); err != nil || !ip.IsLoopback() {
-		return fmt.Errorf("host %q is not a loopback address", e.Host)
-	}
-	if e.Port < 1 || e.Port > 65535 {
-		return fmt.Errorf("port %d does not exist", e.Port)
-	}
-	return nil
-}
+func (e endpoint) check() error { return launch.CheckEndpoint(e.domain()) }
 
 // readMarker reads the marker. Its absence is fs.ErrNotExist; a file that is not
 // a marker of this gateway, or of a newer Creel, is an error that names it.
@@ -109,41 +101,10 @@ func parseMarker(b []byte, name string) (marker, error) {
 	return m, m.Endpoint.check()
 }
 
-func writeMarker(g state.Gateway, m marker) error { return writeJSON(g.Marker(), m) }
-
-// lastEndpoint is endpoint.json: where the gateway last served. It outlives the
-// daemon, so that a restarted gateway is found where its clients look.
-type lastEndpoint struct {
-	Version int `json:"version"`
-	endpoint
-}
-
-func readEndpoint(g state.Gateway) (endpoint, error) {
-	b, err := state.ReadSmall(g.File(state.EndpointFile))
-	if err != nil {
-		return endpoint{}, err
-	}
-	var e lastEndpoint
-	if err := json.Unmarshal(b, &e); err != nil {
-		return endpoint{}, fmt.Errorf("parse: %w", err)
-	}
-	if err := e.check(); err != nil {
-		return endpoint{}, err
-	}
-	return e.endpoint, nil
-}
-
-func writeEndpoint(g state.Gateway, e endpoint) error {
-	if old, err := readEndpoint(g); err == nil && old == e {
-		return nil
-	}
-	return writeJSON(g.File(state.EndpointFile), lastEndpoint{Version: markerVersion, endpoint: e})
-}
-
-func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+func writeMarker(g state.Gateway, m marker) error {
+	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
-	return state.WriteFile(path, append(b, '\n'), state.FileMode)
+	return state.WriteFile(g.Marker(), append(b, '\n'), state.FileMode)
 }

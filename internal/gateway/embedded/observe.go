@@ -11,6 +11,7 @@ import (
 	"creel/internal/bundle"
 	"creel/internal/gateway"
 	"creel/internal/gateway/evidence"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -26,8 +27,7 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	o.Absent = absent
 	o.Endpoint = m.Endpoint.domain()
 	if o.Endpoint.Port == 0 {
-		e, _ := readEndpoint(r.cfg.Gateway)
-		o.Endpoint = e.domain()
+		o.Endpoint, _ = launch.ReadEndpoint(r.cfg.Gateway)
 	}
 	if c.Broken() {
 		c.Skip(evidence.TCP, evidence.TLS, evidence.Refusal, evidence.Health, evidence.Identity)
@@ -126,16 +126,16 @@ func (r *Runtime) askProcess(c *evidence.Chain) (m marker, p host.Process, absen
 	probe, start = fmt.Sprintf("process %d", m.PID), time.Now()
 	p, err = host.Lookup(m.PID)
 	took = time.Since(start)
-	switch {
-	case err == nil && p.Start == m.ProcessStart && p.Gone():
+	switch host.StandingOf(p, err, m.ProcessStart) {
+	case host.Ended:
 		// Its first thread has ended; the lock goes with the last.
 		c.Break(evidence.Process, probe, health.Failed, "gateway-not-ready", fmt.Sprintf("process %d is ending", m.PID), took)
-	case errors.Is(err, host.ErrNoProcess), err == nil && p.Start != m.ProcessStart:
+	case host.Nobody, host.Another:
 		c.Break(evidence.Process, probe, health.Failed, "gateway-marker-stale",
 			fmt.Sprintf("the lock is held, and not by the process that %s names", state.MarkerFile), took)
-	case err != nil:
+	case host.Unseen:
 		c.Break(evidence.Process, probe, health.Unknown, "gateway-unknown", "the process could not be looked at: "+err.Error(), took)
-	case p.Stopped():
+	case host.Halted:
 		c.Break(evidence.Process, probe, health.Failed, "gateway-hung", fmt.Sprintf("process %d is stopped by a signal and answers nothing", p.PID), took)
 	default:
 		c.Hold(probe, "alive, start time fits", took)

@@ -19,6 +19,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/host"
 	"creel/internal/sandbox"
@@ -202,19 +203,19 @@ func serves(g state.Gateway) bool {
 
 // wantedPort: the launcher's word or what it left for a service, else the
 // configuration's, else the port of last time, else the default.
-func wantedPort(cfg ServeConfig, launch *launcher) (port int, explicit bool) {
+func wantedPort(cfg ServeConfig, by *launcher) (port int, explicit bool) {
 	port, explicit = cfg.Port, cfg.PortExplicit
-	if launch == nil {
+	if by == nil {
 		if with, ok := takeGiven(cfg.Gateway, settings{Port: port, PortExplicit: explicit}); ok {
 			port, explicit = with.Port, with.PortExplicit
 		}
-	} else if launch.hello.Port != 0 {
-		port, explicit = launch.hello.Port, launch.hello.PortExplicit
+	} else if by.hello.Port != 0 {
+		port, explicit = by.hello.Port, by.hello.PortExplicit
 	}
 	if port != 0 {
 		return port, explicit
 	}
-	if e, err := readEndpoint(cfg.Gateway); err == nil {
+	if e, err := launch.ReadEndpoint(cfg.Gateway); err == nil {
 		return e.Port, false
 	}
 	return DefaultPort, false
@@ -262,7 +263,7 @@ func (p *presence) enter(r Ready) {
 	e := endpoint{Host: r.Host, Port: r.Port}
 	start, err := host.ProcessStartTime(os.Getpid())
 	if err == nil {
-		err = writeEndpoint(p.gateway, e)
+		err = launch.WriteEndpoint(p.gateway, e.Host, e.Port)
 	}
 	if err == nil {
 		// Before anybody can know of it: a later start of another build then knows whose

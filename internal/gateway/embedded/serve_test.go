@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/state"
 )
@@ -123,7 +124,7 @@ func TestWantedPort(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			c.cfg.Gateway = logWorld(t, "").cfg.Gateway
 			if c.recorded != 0 {
-				if err := writeEndpoint(c.cfg.Gateway, endpoint{"127.0.0.1", c.recorded}); err != nil {
+				if err := launch.WriteEndpoint(c.cfg.Gateway, "127.0.0.1", c.recorded); err != nil {
 					t.Fatal(err)
 				}
 			}

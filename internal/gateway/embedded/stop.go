@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
@@ -68,40 +67,13 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 	return r.gone(ctx)
 }
 
-// identify names the process that holds the daemon's lock; pid 0 when the lock
-// is free. A daemon that has no marker (it is starting or stopping) is known by
-// what it wrote into the lock file, if it began before that.
+// identify names the process that holds the daemon's lock; pid 0 when the lock is free.
 func (r *Runtime) identify() (pid int, start uint64, err error) {
 	g := r.cfg.Gateway
-	held, holder, err := state.Held(g.File(state.DaemonLockFile))
-	if err != nil {
-		return 0, 0, advisory.New("gateway-unknown", "whether a gateway runs could not be asked", err)
-	}
-	if !held {
-		return 0, 0, nil
-	}
-	unidentified := func(cause error) error {
-		return advisory.New("gateway-unidentified",
-			fmt.Sprintf("%s is held by a process that cannot be identified; none was signalled", g.File(state.DaemonLockFile)), cause)
-	}
-	m, markerErr := readMarker(g)
-	if markerErr == nil {
-		// A zombie too: its lock goes with its last thread, which is waited for.
-		if p, err := host.Lookup(m.PID); err == nil && p.Start == m.ProcessStart {
-			return m.PID, m.ProcessStart, nil
-		}
-	} else if !errors.Is(markerErr, os.ErrNotExist) && holder.PID == 0 {
-		return 0, 0, unidentified(markerErr)
-	}
-	p, err := host.Lookup(holder.PID)
-	if err != nil {
-		return 0, 0, unidentified(err)
-	}
-	before, err := host.BeganBefore(p, holder.Since)
-	if err != nil || !before || p.Gone() {
-		return 0, 0, unidentified(err)
-	}
-	return p.PID, p.Start, nil
+	return launch.Holder(g.File(state.DaemonLockFile), "a gateway", func() (int, uint64, error) {
+		m, err := readMarker(g)
+		return m.PID, m.ProcessStart, err
+	})
 }
 
 // gone waits until the lock is free, which the kernel sees to when the process

@@ -1,7 +1,6 @@
 package evidence
 
 import (
-	"errors"
 	"fmt"
 	"time"
 
@@ -21,17 +20,17 @@ func AskProcess(c *Chain, pid int, start uint64) (ended bool) {
 		c.Break(Process, probe, health.Failed, "gateway-not-running", fmt.Sprintf(format, args...), took)
 		return true
 	}
-	switch {
-	case errors.Is(err, host.ErrNoProcess):
+	switch host.StandingOf(p, err, start) {
+	case host.Nobody:
 		return gone("process %d has ended", pid)
-	case err != nil:
+	case host.Unseen:
 		c.Break(Process, probe, health.Unknown, "gateway-unknown", "the process could not be looked at: "+err.Error(), took)
 		return false
-	case p.Start != start:
+	case host.Another:
 		return gone("the gateway's process has ended; its number %d belongs to another one now", pid)
-	case p.Gone():
+	case host.Ended:
 		return gone("process %d has ended; its parent has not noticed (state %c)", pid, p.State)
-	case p.Stopped():
+	case host.Halted:
 		c.Break(Process, probe, health.Failed, "gateway-hung", fmt.Sprintf("process %d is stopped by a signal and answers nothing", pid), took)
 		return false
 	}

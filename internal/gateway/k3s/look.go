@@ -8,6 +8,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/host/engine"
 )
@@ -82,6 +83,14 @@ func (r *Runtime) whyNot(there presence, err error) error {
 	}
 	return advisory.New("container-missing", fmt.Sprintf("there is no container %s, and Creel makes none", r.cfg.Container), nil,
 		r.cfg.Engine.Program()+" ps --all", "creel onboard --gateway OTHER --runtime embedded", "openshell gateway start --name "+advisory.Quote(r.cfg.Gateway.Name))
+}
+
+// elsewhere is the refusal to work with a gateway that answers although this engine
+// has no container of it.
+func (r *Runtime) elsewhere(operation string, e gateway.Endpoint) error {
+	asked := r.cfg.Engine.Program()
+	return advisory.New("container-missing", fmt.Sprintf("%s: %s knows no container %s, and the gateway answers at %s: another engine runs it, that of another DOCKER_HOST or of another user, or podman",
+		operation, asked, r.cfg.Container, e.URL()), nil, "docker ps --all", "podman ps --all", "docker context ls")
 }
 
 // notRunning is the refusal to work with a container that does not run.

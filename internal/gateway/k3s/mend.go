@@ -94,10 +94,13 @@ func curable(err error) bool {
 }
 
 // settle first waits whether the gateway becomes ready with its secrets repaired, and
-// only then restarts the container.
+// only then restarts the container: if what is wrong with it is known, still.
 func (r *Runtime) settle(ctx context.Context, report gateway.Progress) error {
 	err := r.bringUp(ctx, budget.ContainerSettle, report)
 	if err == nil || ctx.Err() != nil || !curable(err) {
+		return err
+	}
+	if o := r.observe(ctx, nil); o.decision != restart {
 		return err
 	}
 	report("not ready: " + err.Error())

@@ -78,8 +78,22 @@ func (r *Runtime) judge(ctx context.Context, box engine.Container, there presenc
 	if there == running && r.endedMeanwhile(ctx, &o) {
 		first = faultOf(health.Failed, "container-not-running", r.notRunning("it ended while the gateway was asked", o.box))
 	}
+	if chain.Verdict == health.Failed && first != nil && first.verdict == health.Unknown && k != nil && !k.own && keyed(chain.Reason) {
+		chain.Verdict = health.Unknown
+	}
 	r.conclude(&o, first, chain, <-image)
 	return o
+}
+
+// keyed reports that a failure may be the keys' and not the gateway's. Keys that are
+// not of the set may be of one before it: while the set cannot be read, such a failure
+// says nothing of the gateway.
+func keyed(reason string) bool {
+	switch reason {
+	case "gateway-certificate-refused", "gateway-foreign-listener", "gateway-tls-failed":
+		return true
+	}
+	return false
 }
 
 // seen adds the container's link, and returns what is wrong with it.

@@ -56,6 +56,13 @@ func TestObserve(t *testing.T) {
 		{"its cluster does not answer", []func(*world){blind}, health.Unknown, "cluster-unreachable", "", false, "", refuse},
 		{"its cluster does not answer, nor the gateway", []func(*world){known, blind}, health.Failed, "gateway-unreachable", "", false, "nothing answers", restart},
 		{"its cluster does not answer, the gateway does", []func(*world){serves, known, blind}, health.OK, "", "cluster-unreachable", false, "", reuse},
+		{"its cluster does not answer, and clients have outdated keys", []func(*world){serves, func(w *world) { w.register(issued(w.t)) }, blind}, health.Unknown, "cluster-unreachable", "", false, "our CA did not sign", refuse},
+		{"its cluster does not answer, and clients have an outdated certificate", []func(*world){serves, func(w *world) {
+			set := issued(w.t)
+			set[bundle.ServerTLS] = w.cluster.get(bundle.ServerTLS) // clients trust itself
+			w.register(set)
+		}, blind}, health.Unknown, "cluster-unreachable", "", false, "refuses our client certificate", refuse},
+		{"its cluster does not answer, the gateway does with 503", []func(*world){serves, known, blind, func(w *world) { w.code = 503 }}, health.Failed, "gateway-unhealthy", "", false, "503", restart},
 
 		{"stopped", []func(*world){serves, is("exited", 137), func(w *world) { w.engine.box.OutOfMemory = true }}, health.Failed, "container-not-running", "", true, "exit code 137, killed for want of memory", start},
 		{"never started", []func(*world){is("created", 0), func(w *world) { w.engine.box.StartedAt = time.Time{} }}, health.Failed, "container-not-running", "", true, "is created", start},

@@ -108,6 +108,9 @@ func (s *server) attempt(ctx context.Context) (held bool, err error) {
 			if err := gone(set, pod, now); err != nil {
 				return true, err
 			}
+			if err := s.outdone(ctx, k, now); err != nil {
+				return true, err
+			}
 		case broke:
 			return true, fmt.Errorf("the tunnel to pod %s has ended: %w", pod.Metadata.Name, err)
 		default:
@@ -135,6 +138,19 @@ func gone(set rollout.StatefulSet, pod rollout.Pod, now *rollout.Pod) error {
 		return fmt.Errorf("pod %s is being deleted", pod.Metadata.Name)
 	}
 	return nil
+}
+
+// outdone says that a pod is not ready while another is, which is then led to; nil when
+// the pod is ready, or no better one is known.
+func (s *server) outdone(ctx context.Context, k *cluster, now *rollout.Pod) error {
+	if now.Ready() {
+		return nil
+	}
+	_, better, err := s.find(ctx, k)
+	if err != nil || better.Metadata.UID == now.Metadata.UID {
+		return nil
+	}
+	return fmt.Errorf("pod %s is not ready, and pod %s is", now.Metadata.Name, better.Metadata.Name)
 }
 
 // find is the pod to lead to: the first of the set's that is ready.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os/exec"
+	"slices"
 	"time"
 
 	"creel/internal/advisory"
@@ -64,14 +65,20 @@ func (r *Runtime) lookForward() (f forward) {
 		return is(health.Failed, "gateway-forward-down", "the port-forward is starting or stopping (pid %d)", holder.PID)
 	case idOf(markerErr, "") == "gateway-marker-newer":
 		return is(health.Failed, "gateway-marker-newer", "%v", markerErr)
-	case markerErr != nil:
+	case idOf(markerErr, "") == "gateway-marker-invalid":
 		return is(health.Failed, "gateway-forward-down", "which process the port-forward is cannot be told: %v", markerErr)
+	case markerErr != nil:
+		return is(health.Unknown, "gateway-unknown", "which process the port-forward is could not be asked: %v", markerErr)
 	}
-	p, err := host.Lookup(m.PID)
-	switch {
-	case err == nil && p.Start == m.ProcessStart && p.Stopped():
+	p, err := r.lookup(m.PID)
+	switch host.StandingOf(p, err, m.ProcessStart) {
+	case host.Unseen:
+		return is(health.Unknown, "gateway-unknown", "the port-forward (pid %d) could not be looked at: %v", m.PID, err)
+	case host.Halted:
 		return is(health.Failed, "gateway-forward-down", "the port-forward (pid %d) is stopped by a signal", m.PID)
-	case err != nil || p.Start != m.ProcessStart:
+	case host.Ended:
+		return is(health.Failed, "gateway-forward-down", "the port-forward (pid %d) is ending", m.PID)
+	case host.Nobody, host.Another:
 		return is(health.Failed, "gateway-forward-down", "which process the port-forward is cannot be told: %s names another than the one that holds the lock", state.PortForwardFile)
 	}
 	f.marker, f.running = m, true
@@ -81,12 +88,19 @@ func (r *Runtime) lookForward() (f forward) {
 	return is(health.OK, "", "to port %d of pod %s since %s", m.Link.PodPort, m.Link.Pod, m.Link.Since.Local().Format(time.TimeOnly))
 }
 
-// leadsTo judges the port-forward as the way to a pod.
-func (f forward) leadsTo(p rollout.Pod) (v health.Verdict, reason, message string) {
-	if f.serves() && f.marker.Link.PodUID != p.Metadata.UID {
-		return health.Failed, "gateway-forward-waiting", fmt.Sprintf("the port-forward leads to a pod that is gone, and not to pod %s yet", p.Metadata.Name)
+// leadsTo judges the port-forward as the way to one of the pods that are ready, of
+// which there is one at least: any of them serves. The pod is the one that it leads to,
+// else the first.
+func (f forward) leadsTo(ready []rollout.Pod) (pod rollout.Pod, v health.Verdict, reason, message string) {
+	if !f.serves() {
+		return ready[0], f.verdict, f.reason, f.message
 	}
-	return f.verdict, f.reason, f.message
+	i := slices.IndexFunc(ready, func(p rollout.Pod) bool { return p.Metadata.UID == f.marker.Link.PodUID })
+	if i < 0 {
+		return ready[0], health.Failed, "gateway-forward-waiting",
+			fmt.Sprintf("the port-forward leads to pod %s, which is gone or not ready, and not to pod %s yet", f.marker.Link.Pod, ready[0].Metadata.Name)
+	}
+	return ready[i], f.verdict, f.reason, f.message
 }
 
 // drift says what of a running port-forward would be otherwise if it were started
@@ -115,6 +129,8 @@ func (r *Runtime) ensureForward(ctx context.Context, k *cluster, report gateway.
 	switch {
 	case f.running && len(r.drift(k, f.marker)) == 0:
 		return nil
+	case f.verdict == health.Unknown: // nothing is ended on that
+		return advisory.New(f.reason, f.message, nil)
 	case f.held:
 		if err := r.Detach(ctx, report); err != nil {
 			return err
@@ -220,28 +236,8 @@ func (r *Runtime) Detach(ctx context.Context, report gateway.Progress) error {
 // identify names the process that holds the lock; pid 0 when it is free.
 func (r *Runtime) identify() (pid int, start uint64, err error) {
 	g := r.cfg.Gateway
-	held, holder, err := state.Held(g.File(state.PortForwardLock))
-	if err != nil {
-		return 0, 0, advisory.New("gateway-unknown", "whether the port-forward runs could not be asked", err)
-	}
-	if !held {
-		return 0, 0, nil
-	}
-	if m, err := readMarker(g); err == nil {
-		if p, err := host.Lookup(m.PID); err == nil && p.Start == m.ProcessStart {
-			return m.PID, m.ProcessStart, nil
-		}
-	}
-	// It is starting or stopping: what it wrote into the lock names it, if it began
-	// before that.
-	p, err := host.Lookup(holder.PID)
-	before := false
-	if err == nil {
-		before, err = host.BeganBefore(p, holder.Since)
-	}
-	if err != nil || !before || p.Gone() {
-		return 0, 0, advisory.New("gateway-unidentified",
-			fmt.Sprintf("%s is held by a process that cannot be identified; none was signalled", g.File(state.PortForwardLock)), err)
-	}
-	return p.PID, p.Start, nil
+	return launch.Holder(g.File(state.PortForwardLock), "the port-forward", func() (int, uint64, error) {
+		m, err := readMarker(g)
+		return m.PID, m.ProcessStart, err
+	})
 }

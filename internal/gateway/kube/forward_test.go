@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strconv"
 	"strings"
@@ -13,6 +15,7 @@ import (
 	"time"
 
 	"creel/internal/health"
+	"creel/internal/host"
 	"creel/internal/state"
 	"creel/test/kubeenv"
 )
@@ -253,6 +256,89 @@ func TestForwardThatIsAbandoned(t *testing.T) {
 	}
 }
 
+// Of a set with two pods any one that is ready serves: the port-forward stays on the
+// second when the first is back, and leaves one that is not ready for one that is.
+func TestTwoPods(t *testing.T) {
+	first := newWorld(t, clusterWithControllers.Get(t), map[string]any{"replicas": 2, "podManagementPolicy": "Parallel"})
+	second := first.another("openshell-1")
+	first.repair()
+	before, other := first.pod(), second.pod()
+	first.serve("0.0.88", "")
+	second.serve("0.0.89", "")
+	first.forwarding()
+	is := func(uid, version string) {
+		t.Helper()
+		o := first.observe()
+		first.is(o, health.OK, "")
+		if o.Identity.InstanceID != uid || o.Identity.Version != version {
+			t.Errorf("%+v", o)
+		}
+	}
+	first.leads(before)
+	is(before, "0.0.88")
+	after := first.remake()
+	first.leads(other)
+	is(other, "0.0.89")
+	first.serve("0.0.90", "")
+	is(other, "0.0.89")
+	second.status(map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "False"}}})
+	first.leads(after)
+	is(after, "0.0.90")
+	// With no better one it stays, and the way is there when the pod is ready again.
+	first.status(map[string]any{"conditions": []any{map[string]any{"type": "Ready", "status": "False"}}})
+	first.is(first.observe(), health.Failed, "gateway-pod-not-ready")
+	first.ready()
+	is(after, "0.0.90")
+}
+
+// A look ends in time when neither the port-forward nor the cluster's way to the pod
+// answers.
+func TestObserveInTime(t *testing.T) {
+	t.Setenv("CREEL_BUDGET_CLUSTER", "2s")
+	t.Setenv("CREEL_BUDGET_PROBE", "500ms")
+	w, _ := healthy(t, "0.0.88")
+	mute, err := net.Listen("tcp", net.JoinHostPort(bind, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mute.Close()
+	lock, err := state.TryLock(w.paths.File(state.PortForwardLock), "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Unlock()
+	me, err := host.Lookup(os.Getpid())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := writeMarker(w.paths, marker{Version: 1, Gateway: "claws", PID: me.PID, ProcessStart: me.Start, Port: mute.Addr().(*net.TCPAddr).Port,
+		Link: link{Pod: w.name, PodUID: w.uid(), PodPort: 8080}}); err != nil {
+		t.Fatal(err)
+	}
+	asked, over := make(chan struct{}, 10), make(chan struct{})
+	api := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/portforward") {
+			asked <- struct{}{}
+			<-over
+			return
+		}
+		status, body := w.Do(t, r.Method, r.URL.RequestURI(), nil)
+		rw.Header().Set("Content-Type", "application/json")
+		rw.WriteHeader(status)
+		_, _ = rw.Write(body)
+	}))
+	defer api.Close()
+	defer close(over)
+	w.kubeconfig = kubeconfigFor(t, api.URL)
+	began := time.Now()
+	o := w.observe()
+	took := time.Since(began)
+	w.is(o, health.Unknown, "cluster-timeout", "through the port-forward: ", "never answers")
+	if most := 2 * (2*time.Second + 500*time.Millisecond); took > most || len(asked) == 0 {
+		t.Errorf("it took %s, at most %s; the way to the pod was asked for %d times", took, most, len(asked))
+	}
+}
+
 // Two port-forwards of one gateway do not run, and a port that was asked for is not
 // replaced by another.
 func TestForwardsThatDoNotStart(t *testing.T) {
@@ -308,6 +394,28 @@ func TestMarker(t *testing.T) {
 	defer lock.Unlock()
 	if f := look(); f.running || f.reason != "gateway-forward-down" || !strings.Contains(f.message, "another") {
 		t.Errorf("start time of another process: %+v", f)
+	}
+	// A process that cannot be looked at may be the one: it is not called down, and not
+	// ended to be replaced.
+	blind := w.runtime()
+	blind.lookup = func(int) (host.Process, error) { return host.Process{}, errors.New("too many open files") }
+	if f := blind.lookForward(); f.running || !f.held || f.verdict != health.Unknown || f.reason != "gateway-unknown" || !strings.Contains(f.message, "too many open files") {
+		t.Errorf("a process that cannot be looked at: %+v", f)
+	}
+	if err := blind.ensureForward(t.Context(), nil, func(string) {}); idOf(err, "") != "gateway-unknown" {
+		t.Errorf("it is replaced: %v", err)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if f := look(); f.verdict != health.Unknown || !f.held {
+		t.Errorf("a marker that cannot be read: %+v", f)
+	}
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
 	}
 	for content, reason := range map[string]string{
 		`{"version":9}`: "gateway-marker-newer", `{`: "gateway-forward-down", `{"version":1,"gateway":"other"}`: "gateway-forward-down",

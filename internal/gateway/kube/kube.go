@@ -20,6 +20,8 @@ import (
 	"creel/internal/bundle/kubestore"
 	"creel/internal/gateway"
 	"creel/internal/gateway/client"
+	"creel/internal/gateway/launch"
+	"creel/internal/host"
 	"creel/internal/kubeapi"
 	"creel/internal/registration"
 	"creel/internal/state"
@@ -65,6 +67,8 @@ type Config struct {
 type Runtime struct {
 	cfg  Config
 	open func() (*cluster, error)
+	// lookup is host.Lookup.
+	lookup func(pid int) (host.Process, error)
 }
 
 var (
@@ -78,7 +82,7 @@ func New(cfg Config) *Runtime {
 		cfg.Getenv = os.Getenv
 	}
 	cfg.Namespace, cfg.StatefulSet = cmp.Or(cfg.Namespace, defaultName), cmp.Or(cfg.StatefulSet, defaultName)
-	r := &Runtime{cfg: cfg}
+	r := &Runtime{cfg: cfg, lookup: host.Lookup}
 	r.open = sync.OnceValues(r.connect)
 	return r
 }
@@ -154,11 +158,8 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 	if m, err := readMarker(r.cfg.Gateway); err == nil {
 		return m.endpoint()
 	}
-	port, err := readPort(r.cfg.Gateway)
-	if err != nil {
-		return gateway.Endpoint{}
-	}
-	return gateway.Endpoint{Host: bind, Port: port}
+	e, _ := launch.ReadEndpoint(r.cfg.Gateway)
+	return e
 }
 
 // Dial connects with the client certificate that is in the cluster, and refuses a

@@ -102,42 +102,10 @@ func parseMarker(b []byte, name string) (marker, error) {
 	return m, nil
 }
 
-func writeMarker(g state.Gateway, m marker) error { return writeJSON(g.File(state.PortForwardFile), m) }
-
-func writeJSON(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
+func writeMarker(g state.Gateway, m marker) error {
+	b, err := json.MarshalIndent(m, "", "  ")
 	if err != nil {
 		return err
 	}
-	return state.WriteFile(path, append(b, '\n'), state.FileMode)
-}
-
-// lastEndpoint is endpoint.json as every runtime of this machine writes it.
-type lastEndpoint struct {
-	Version int    `json:"version"`
-	Host    string `json:"host"`
-	Port    int    `json:"port"`
-}
-
-// readPort is where the port-forward last was, so that clients find it again there.
-func readPort(g state.Gateway) (int, error) {
-	b, err := state.ReadSmall(g.File(state.EndpointFile))
-	if err != nil {
-		return 0, err
-	}
-	var e lastEndpoint
-	if err := json.Unmarshal(b, &e); err != nil {
-		return 0, fmt.Errorf("parse: %w", err)
-	}
-	if e.Port < 1 || e.Port > 65535 {
-		return 0, fmt.Errorf("port %d does not exist", e.Port)
-	}
-	return e.Port, nil
-}
-
-func writePort(g state.Gateway, port int) error {
-	if last, err := readPort(g); err == nil && last == port {
-		return nil
-	}
-	return writeJSON(g.File(state.EndpointFile), lastEndpoint{Version: markerVersion, Host: bind, Port: port})
+	return state.WriteFile(g.File(state.PortForwardFile), append(b, '\n'), state.FileMode)
 }

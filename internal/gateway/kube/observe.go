@@ -25,7 +25,9 @@ const (
 
 // Observe asks the chain: the cluster, the set's rollout, the bootstrap secrets, the
 // port-forward, TCP, TLS, Health, identity. What broke decides; what comes after it
-// is not asked. It ends within the budgets of one look at a cluster and one probe.
+// is not asked. It ends within the budgets of one look at a cluster and one probe, and
+// where no answer comes through the port-forward within as much again: then the pod is
+// asked through a tunnel of this process.
 func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 	o, _ := r.observe(ctx)
 	return o
@@ -90,12 +92,12 @@ func (r *Runtime) observe(ctx context.Context) (gateway.Observation, sight) {
 	if l.secretErr != nil {
 		return broken(linkSecrets, health.Unknown, l.secretErr, time.Now())
 	}
-	r.askGateway(ctx, &c, k, l, s.report.Pod, &o)
+	pod := r.askGateway(ctx, &c, k, l, s.report.Ready, &o)
 	conclude()
 	if o.Verdict != health.OK {
 		return o, s
 	}
-	o.Message = fmt.Sprintf("gateway %s answers at %s (pod %s, OpenShell %s)", r.cfg.Gateway.Name, o.Endpoint.URL(), s.report.Pod.Metadata.Name, o.Identity.Version)
+	o.Message = fmt.Sprintf("gateway %s answers at %s (pod %s, OpenShell %s)", r.cfg.Gateway.Name, o.Endpoint.URL(), pod.Metadata.Name, o.Identity.Version)
 	if s.report.Rolling != "" {
 		o.Caveats = append(o.Caveats, health.Caveat{Advisory: "gateway-rolling", Message: s.report.Rolling})
 	}
@@ -160,16 +162,18 @@ func hints(k *cluster, cause rollout.Cause) []string {
 // askGateway asks the gateway itself, the way that clients of this machine reach it:
 // at the declared service, or through the port-forward. Where that does not lead to
 // the pod, or nothing answers through it, the pod is asked without it, so that it is
-// known which of the two is at fault.
-func (r *Runtime) askGateway(ctx context.Context, c *evidence.Chain, k *cluster, l look, pod rollout.Pod, o *gateway.Observation) {
-	q := question{gateway: r.cfg.Gateway.Name, pod: pod, look: l}
+// known which of the two is at fault. It returns the pod that the answer is of, as far
+// as that can be told.
+func (r *Runtime) askGateway(ctx context.Context, c *evidence.Chain, k *cluster, l look, ready []rollout.Pod, o *gateway.Observation) rollout.Pod {
+	q := question{gateway: r.cfg.Gateway.Name, pod: ready[0], look: l}
 	if e, declared := r.declared(); declared {
 		q.put(ctx, c, e)
 		o.Identity = q.who
-		return
+		return q.pod
 	}
 	f := r.lookForward()
-	verdict, reason, message := f.leadsTo(pod)
+	pod, verdict, reason, message := f.leadsTo(ready)
+	q.pod = pod
 	if verdict == health.OK {
 		m := f.marker
 		o.Endpoint, o.Drift = m.endpoint(), r.drift(k, m)
@@ -179,7 +183,7 @@ func (r *Runtime) askGateway(ctx context.Context, c *evidence.Chain, k *cluster,
 		if !through.Broken() || ctx.Err() != nil {
 			c.Join(through)
 			o.Identity = q.who
-			return
+			return pod
 		}
 		c.Evidence = append(c.Evidence, through.Evidence...)
 		verdict, reason, message = through.Verdict, "gateway-forward-waiting", "through the port-forward: "+through.Message
@@ -188,9 +192,10 @@ func (r *Runtime) askGateway(ctx context.Context, c *evidence.Chain, k *cluster,
 	if c.Broken() {
 		c.Evidence = append(c.Evidence, health.Evidence{Probe: linkForward, Answer: message, Verdict: verdict, Took: health.Micros(f.took)})
 		o.Hints = q.hints
-		return
+		return pod
 	}
 	c.Break(linkForward, linkForward, verdict, reason, fmt.Sprintf("the gateway in pod %s is healthy, and %s", pod.Metadata.Name, message), f.took)
+	return pod
 }
 
 // question is what is asked of the gateway in a pod.
@@ -227,9 +232,12 @@ func (q *question) identify(version string) (gateway.Identity, evidence.Finding)
 		evidence.Finding{Verdict: health.OK, Message: fmt.Sprintf("pod %s, with a certificate of the set's own authority, version %s", m.Name, version)}
 }
 
-// direct asks through a tunnel of this very process.
+// direct asks through a tunnel of this very process: one call to the cluster, and one
+// probe.
 func (q *question) direct(ctx context.Context, k *cluster) evidence.Chain {
 	var c evidence.Chain
+	ctx, cancel := context.WithTimeout(ctx, budget.Of(budget.Cluster)+budget.Of(budget.Probe))
+	defer cancel()
 	began, port := time.Now(), rollout.Port(q.pod.Spec)
 	probe := "tunnel to pod " + q.pod.Metadata.Name
 	t, err := k.tunnel(ctx, q.pod.Metadata.Name, port)

@@ -72,7 +72,7 @@ func (w *world) serve(version, log string) *process {
 		s.Stop()
 		<-served
 	})
-	w.node.Run(w.namespace, "openshell-0", kubelet.Pod{
+	w.node.Run(w.namespace, w.name, kubelet.Pod{
 		Dial: func(port int) (net.Conn, error) {
 			if port != 8080 {
 				return nil, &net.OpError{Op: "dial", Err: net.UnknownNetworkError("connection refused")}
@@ -92,8 +92,8 @@ func (w *world) serve(version, log string) *process {
 // remake has the controllers make the pod anew, as when it moves to another node.
 func (w *world) remake() (uid string) {
 	w.Helper()
-	w.node.Cut(w.namespace, "openshell-0")
-	w.Must(w, "DELETE", w.path("api/v1", "pods", "openshell-0"), map[string]any{"gracePeriodSeconds": 0})
+	w.node.Cut(w.namespace, w.name)
+	w.Must(w, "DELETE", w.path("api/v1", "pods", w.name), map[string]any{"gracePeriodSeconds": 0})
 	return w.pod()
 }
 

@@ -16,6 +16,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/gateway/launch"
 	"creel/internal/host"
 	"creel/internal/state"
 	"creel/internal/version"
@@ -63,7 +64,7 @@ func (r *Runtime) Serve(ctx context.Context) (err error) {
 	}
 	defer listener.Close()
 	port := listener.Addr().(*net.TCPAddr).Port
-	if err := writePort(g, port); err != nil {
+	if err := launch.WriteEndpoint(g, bind, port); err != nil {
 		return host.Explain(fmt.Errorf("record the port: %w", err), g.Dir())
 	}
 	s := &server{runtime: r, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), changed: make(chan struct{}),
@@ -119,8 +120,8 @@ const ports = 50
 // listen takes the wanted port, else the one of last time, else the next free one.
 func (r *Runtime) listen(ctx context.Context) (*net.TCPListener, error) {
 	first := DefaultPort
-	if last, err := readPort(r.cfg.Gateway); err == nil {
-		first = last
+	if last, err := launch.ReadEndpoint(r.cfg.Gateway); err == nil {
+		first = last.Port
 	}
 	if r.cfg.Port != 0 {
 		first = r.cfg.Port

@@ -41,6 +41,7 @@ type world struct {
 	testing.TB
 	*kubeenv.Cluster
 	namespace  string
+	name       string // of the pod that is played
 	kubeconfig string
 	node       *kubelet.Node
 	paths      state.Gateway
@@ -50,7 +51,7 @@ type world struct {
 func newWorld(t testing.TB, c *kubeenv.Cluster, changes ...map[string]any) *world {
 	t.Helper()
 	dir := t.TempDir()
-	w := &world{TB: t, Cluster: c, namespace: c.NewNamespace(t), kubeconfig: c.AdminKubeconfig, node: kubelet.Start(t, c),
+	w := &world{TB: t, Cluster: c, namespace: c.NewNamespace(t), name: "openshell-0", kubeconfig: c.AdminKubeconfig, node: kubelet.Start(t, c),
 		paths: state.Roots{Config: dir + "/config", State: dir + "/state", Run: dir + "/run", OpenShell: dir + "/openshell"}.Gateway("claws")}
 	w.config = Config{Gateway: w.paths, Getenv: func(string) string { return "" }}
 	spec := map[string]any{"serviceName": "openshell", "replicas": 1, "selector": map[string]any{"matchLabels": map[string]any{"app": "openshell"}},
@@ -108,12 +109,12 @@ func (w *world) pod() (uid string) {
 		Spec     struct{ NodeName string }
 	}
 	w.eventually("the controllers make a pod", func() bool {
-		status, body := w.Do(w, "GET", w.path("api/v1", "pods", "openshell-0"), nil)
+		status, body := w.Do(w, "GET", w.path("api/v1", "pods", w.name), nil)
 		return status == 200 && json.Unmarshal(body, &p) == nil
 	})
 	if p.Spec.NodeName == "" {
-		w.Must(w, "POST", w.path("api/v1", "pods", "openshell-0", "binding"),
-			map[string]any{"metadata": map[string]any{"name": "openshell-0"}, "target": map[string]any{"kind": "Node", "name": w.node.Name}})
+		w.Must(w, "POST", w.path("api/v1", "pods", w.name, "binding"),
+			map[string]any{"metadata": map[string]any{"name": w.name}, "target": map[string]any{"kind": "Node", "name": w.node.Name}})
 	}
 	return p.Metadata.UID
 }
@@ -121,7 +122,7 @@ func (w *world) pod() (uid string) {
 // status writes what a kubelet would report of the pod.
 func (w *world) status(status map[string]any) {
 	w.Helper()
-	w.Must(w, "PATCH", w.path("api/v1", "pods", "openshell-0", "status"), map[string]any{"status": status})
+	w.Must(w, "PATCH", w.path("api/v1", "pods", w.name, "status"), map[string]any{"status": status})
 }
 
 // began is the pod's start, so long ago that nothing is young any more.
@@ -145,6 +146,13 @@ func containers(phase, ready string, state map[string]any, more ...map[string]an
 func (w *world) ready() {
 	w.Helper()
 	w.status(containers("Running", "True", map[string]any{"running": map[string]any{"startedAt": began()}}))
+}
+
+// another is the same world with another pod of the set, to be played too.
+func (w *world) another(name string) *world {
+	other := *w
+	other.name = name
+	return &other
 }
 
 // event writes one about an object; without a time it is of now.

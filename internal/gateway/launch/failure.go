@@ -14,6 +14,7 @@ import (
 	"creel/internal/credential"
 	"creel/internal/health"
 	"creel/internal/host"
+	"creel/internal/printable"
 )
 
 // FailureLines is how many lines of the log a failure shows.
@@ -125,16 +126,16 @@ func (f *StartFailure) explainGLIBC(written string) {
 	}
 }
 
-// LastLines are the last n non-blank lines, redacted and bounded in width.
+// LastLines are the last n non-blank lines, printable, redacted and bounded in width.
 func LastLines(content string, n int) []string {
 	const width = 500
 	var all []string
 	for line := range strings.Lines(content) {
-		line = strings.TrimRight(line, " \t\r\n")
+		line = strings.TrimRight(printable.Line(strings.TrimRight(line, "\r\n")), " \t")
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		line = strings.ToValidUTF8(credential.Redact(line), "?")
+		line = credential.Redact(line)
 		if r := []rune(line); len(r) > width {
 			line = string(r[:width]) + "…"
 		}

@@ -39,6 +39,15 @@ func TestDiagnose(t *testing.T) {
 	}
 }
 
+// What a process wrote neither drives the terminal of who reads why it failed, nor
+// hides a secret from the redaction.
+func TestLastLinesArePrintable(t *testing.T) {
+	got := LastLines("\x1b[31m\x1b[0m\n\x1b]0;title\x07no\x08 pass\x1b[1mword=hunter2hunter2\n", 5)
+	if len(got) != 1 || !strings.HasPrefix(got[0], "no\uFFFD password=") || strings.Contains(got[0], "hunter2") {
+		t.Errorf("%q", got)
+	}
+}
+
 func TestLastLines(t *testing.T) {
 	var content string
 	for i := range 30 {

@@ -10,6 +10,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
@@ -98,40 +99,13 @@ func writeMarker(g state.Gateway, m marker) error {
 	if err != nil {
 		return err
 	}
-	port, err := json.Marshal(lastEndpoint{Version: markerVersion, Host: bind, Port: m.Port})
-	if err != nil {
-		return err
-	}
 	return errors.Join(
 		state.WriteFile(g.File(state.ProcessFile), append(b, '\n'), state.FileMode),
 		state.WriteFile(g.File(state.ProcessIDFile), []byte(strconv.Itoa(m.PID)+"\n"), state.FileMode),
-		state.WriteFile(g.File(state.EndpointFile), append(port, '\n'), state.FileMode))
+		launch.WriteEndpoint(g, bind, m.Port))
 }
 
 // removeMarker forgets a process that has ended.
 func removeMarker(g state.Gateway) error {
 	return errors.Join(state.RemoveIfExists(g.File(state.ProcessFile)), state.RemoveIfExists(g.File(state.ProcessIDFile)))
-}
-
-// lastEndpoint is endpoint.json as every runtime of this machine writes it.
-type lastEndpoint struct {
-	Version int    `json:"version"`
-	Host    string `json:"host"`
-	Port    int    `json:"port"`
-}
-
-// readPort is where the gateway last served.
-func readPort(g state.Gateway) (int, error) {
-	b, err := state.ReadSmall(g.File(state.EndpointFile))
-	if err != nil {
-		return 0, err
-	}
-	var e lastEndpoint
-	if err := json.Unmarshal(b, &e); err != nil {
-		return 0, fmt.Errorf("parse: %w", err)
-	}
-	if e.Port < 1 || e.Port > 65535 {
-		return 0, fmt.Errorf("port %d does not exist", e.Port)
-	}
-	return e.Port, nil
 }

@@ -15,6 +15,7 @@ import (
 	"creel/internal/gateway"
 	"creel/internal/gateway/client"
 	"creel/internal/gateway/evidence"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -148,11 +149,11 @@ func lost(err error) bool {
 
 // nobodyListens reports that the port where the gateway last served is free.
 func (r *Runtime) nobodyListens() bool {
-	port, err := readPort(r.cfg.Gateway)
+	last, err := launch.ReadEndpoint(r.cfg.Gateway)
 	if err != nil {
 		return false
 	}
-	_, held := host.PortHolder(port)
+	_, held := host.PortHolder(last.Port)
 	return !held
 }
 
@@ -160,11 +161,11 @@ func (r *Runtime) nobodyListens() bool {
 // its own environment names this gateway's database and that port, which nobody
 // else's process does.
 func (r *Runtime) candidate() (marker, bool) {
-	port, err := readPort(r.cfg.Gateway)
+	last, err := launch.ReadEndpoint(r.cfg.Gateway)
 	if err != nil {
 		return marker{}, false
 	}
-	u, held := host.PortHolder(port)
+	u, held := host.PortHolder(last.Port)
 	if !held || u.PID < 2 {
 		return marker{}, false
 	}
@@ -174,7 +175,7 @@ func (r *Runtime) candidate() (marker, bool) {
 	}
 	environment, err := processEnvironment(u.PID)
 	if err != nil || !slices.Contains(environment, "OPENSHELL_DB_URL="+r.databaseURL()) ||
-		!slices.Contains(environment, "OPENSHELL_SERVER_PORT="+strconv.Itoa(port)) {
+		!slices.Contains(environment, "OPENSHELL_SERVER_PORT="+strconv.Itoa(last.Port)) {
 		return marker{}, false
 	}
 	binary, err := os.Readlink("/proc/" + strconv.Itoa(u.PID) + "/exe")
@@ -182,7 +183,7 @@ func (r *Runtime) candidate() (marker, bool) {
 		return marker{}, false
 	}
 	slices.Sort(environment)
-	return marker{Version: markerVersion, Gateway: r.cfg.Gateway.Name, PID: u.PID, ProcessStart: p.Start, Driver: driverName, Port: port,
+	return marker{Version: markerVersion, Gateway: r.cfg.Gateway.Name, PID: u.PID, ProcessStart: p.Start, Driver: driverName, Port: last.Port,
 		Plaintext:       !slices.ContainsFunc(environment, func(e string) bool { return strings.HasPrefix(e, "OPENSHELL_TLS_CERT=") }),
 		EnvironmentHash: hash(environment, r.configOf(environment)), Binary: strings.TrimSuffix(binary, deleted)}, true
 }

@@ -66,11 +66,9 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 	if m, err := readMarker(r.cfg.Gateway); err == nil {
 		return m.endpoint()
 	}
-	port, err := readPort(r.cfg.Gateway)
-	if err != nil {
-		return gateway.Endpoint{Plaintext: r.cfg.Plaintext}
-	}
-	return gateway.Endpoint{Host: bind, Port: port, Plaintext: r.cfg.Plaintext}
+	e, _ := launch.ReadEndpoint(r.cfg.Gateway)
+	e.Plaintext = r.cfg.Plaintext
+	return e
 }
 
 // Dial connects with the client certificate, and refuses a version whose sandbox

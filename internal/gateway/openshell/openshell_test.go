@@ -2,7 +2,7 @@ package openshell
 
 import (
 	"context"
-	"encoding/json"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -136,11 +136,7 @@ func TestDamagedMarker(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	port, err := json.Marshal(lastEndpoint{Version: 1, Host: bind, Port: l.Addr().(*net.TCPAddr).Port})
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, g.File(state.EndpointFile), string(port))
+	write(t, g.File(state.EndpointFile), fmt.Sprintf(`{"version":1,"host":%q,"port":%d}`, bind, l.Addr().(*net.TCPAddr).Port))
 	write(t, g.File(state.ProcessFile), "{")
 	if o := r.Observe(t.Context()); o.Verdict != health.Unknown || o.Absent || o.Reason != "gateway-marker-invalid" {
 		t.Errorf("%v %s absent=%v", o.Verdict, o.Reason, o.Absent)

@@ -98,8 +98,8 @@ const ports = 50
 // gateway says so in its log.
 func (r *Runtime) choosePort(ctx context.Context) (int, error) {
 	first := DefaultPort
-	if last, err := readPort(r.cfg.Gateway); err == nil {
-		first = last
+	if last, err := launch.ReadEndpoint(r.cfg.Gateway); err == nil {
+		first = last.Port
 	}
 	if r.cfg.Port != 0 {
 		first = r.cfg.Port

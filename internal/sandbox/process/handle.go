@@ -19,13 +19,13 @@ import (
 // build that only knows that one would refuse as damage or drop.
 const (
 	firstHandle  = 1
-	secondHandle = 2 // forwards; of the dashboard: stopped, public_url, trusted_proxies, preface
+	secondHandle = 2 // forwards; of the dashboard: stopped, public_url, trusted_proxies
 )
 
 // versionFor is the lowest version that can say a spec.
 func versionFor(s sandbox.Spec) int {
 	d := s.Dashboard
-	if len(s.Forwards) > 0 || d.Stopped || d.Preface || d.PublicURL != "" || len(d.TrustedProxies) > 0 {
+	if len(s.Forwards) > 0 || d.Stopped || d.PublicURL != "" || len(d.TrustedProxies) > 0 {
 		return secondHandle
 	}
 	return firstHandle

@@ -53,7 +53,7 @@ type Fact struct {
 type Report struct {
 	// Verdict is OK when a pod is ready, whatever the others do.
 	Verdict health.Verdict
-	Pod     Pod     // the one to talk to, when OK
+	Ready   []Pod   // those that can be talked to, in the set's order; one at least when OK
 	Causes  []Cause // why pods do not serve, the gravest first; one at least unless OK
 	// Rolling says what is not as the set wants it yet although a pod serves; empty
 	// when all is.
@@ -92,7 +92,7 @@ func Judge(s Seen) Report {
 	slices.SortStableFunc(r.Causes, func(a, b Cause) int { return gravity(b) - gravity(a) })
 	r.Rolling, r.Held = s.rolling(len(ready), unseen)
 	if len(ready) > 0 {
-		r.Verdict, r.Pod = health.OK, ready[0]
+		r.Verdict, r.Ready = health.OK, ready
 	}
 	return r
 }

@@ -286,8 +286,8 @@ func TestJudge(t *testing.T) {
 				t.Fatalf("%v, causes %+v", r.Verdict, r.Causes)
 			}
 			if c.id == "" {
-				if r.Pod.Metadata.Name != "gw-0" || r.Rolling != "" {
-					t.Errorf("pod %q, rolling %q", r.Pod.Metadata.Name, r.Rolling)
+				if names(r.Ready) != "gw-0" || r.Rolling != "" {
+					t.Errorf("pods %q, rolling %q", names(r.Ready), r.Rolling)
 				}
 				return
 			}
@@ -358,11 +358,31 @@ func TestRolling(t *testing.T) {
 			s := world()
 			c.spoil(&s)
 			r := Judge(s)
-			if r.Verdict != health.OK || r.Pod.Metadata.Name != "gw-0" || !strings.Contains(r.Rolling, c.says) || r.Held != c.held {
-				t.Errorf("%v, pod %q, rolling %q, held %t", r.Verdict, r.Pod.Metadata.Name, r.Rolling, r.Held)
+			if r.Verdict != health.OK || names(r.Ready) != "gw-0" || !strings.Contains(r.Rolling, c.says) || r.Held != c.held {
+				t.Errorf("%v, pods %q, rolling %q, held %t", r.Verdict, names(r.Ready), r.Rolling, r.Held)
 			}
 		})
 	}
+}
+
+// Every pod that is ready can be talked to.
+func TestTwoReady(t *testing.T) {
+	s := world()
+	s.Set.Spec.Replicas = ptr(2)
+	second := s.Pods[0]
+	second.Metadata.Name, second.Metadata.UID = "gw-1", "pod-2"
+	s.Pods = append(s.Pods, second)
+	if r := Judge(s); r.Verdict != health.OK || names(r.Ready) != "gw-0 gw-1" || r.Rolling != "" || len(r.Causes) > 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func names(pods []Pod) string {
+	var all []string
+	for _, p := range pods {
+		all = append(all, p.Metadata.Name)
+	}
+	return strings.Join(all, " ")
 }
 
 // The gravest of several is the one that is told.
