@@ -532,7 +532,6 @@ func TestHandleVersion(t *testing.T) {
 		"nothing new":     {sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 8080, Port: 18789, PortExplicit: true}}, 1},
 		"forwards":        {sandbox.Spec{Forwards: []sandbox.Forward{{Bind: dashboard.Loopback, TargetPort: 80}}}, 2},
 		"stopped":         {sandbox.Spec{Dashboard: sandbox.Dashboard{Stopped: true}}, 2},
-		"preface":         {sandbox.Spec{Dashboard: sandbox.Dashboard{Preface: true}}, 2},
 		"public URL":      {sandbox.Spec{Dashboard: sandbox.Dashboard{Access: dashboard.Access{PublicURL: "https://a.example"}}}, 2},
 		"trusted proxies": {sandbox.Spec{Dashboard: sandbox.Dashboard{Access: dashboard.Access{TrustedProxies: []string{"10.0.0.0/8"}}}}, 2},
 	} {
