@@ -60,7 +60,7 @@ func TestFaults(t *testing.T) {
 			{"a key in somebody's words", waiting("CreateContainerError", "api_key=sk-canary-0123456789abcdef"), "gateway-container-refused", []string{"api_key="}},
 		} {
 			t.Run(f.name, func(t *testing.T) {
-				w := &world{TB: t, Cluster: c, namespace: w.namespace, kubeconfig: w.kubeconfig, node: w.node, paths: w.paths, config: w.config}
+				w := &world{TB: t, Cluster: c, namespace: w.namespace, name: w.name, kubeconfig: w.kubeconfig, node: w.node, paths: w.paths, config: w.config}
 				w.status(f.status)
 				o := w.observe()
 				w.is(o, health.Failed, f.reason, f.says...)
