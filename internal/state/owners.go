@@ -33,7 +33,7 @@ func (u *Untrusted) Error() string {
 // What does not exist yet is no fault, and neither is a directory such as /tmp, where
 // nobody can rename what is another's.
 func (r Roots) CheckOwners(uid int) error {
-	own := []string{r.Config, r.State, r.Run}
+	own := []string{r.Config, r.State, r.Run, r.OpenShell}
 	if home := filepath.Dir(r.State); home == filepath.Dir(r.Config) && home == filepath.Dir(r.Run) {
 		own = append(own, home) // CREEL_HOME
 	}
