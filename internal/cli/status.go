@@ -170,13 +170,32 @@ func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, 
 	return doc, err
 }
 
-// normal keeps lists in JSON from being null.
+// normal keeps lists in JSON from being null, and out of the texts what is not shown
+// either.
 func normal(results []health.Result) []health.Result {
 	for i := range results {
 		r := &results[i]
-		r.Evidence, r.Hints, r.Caveats = orEmpty(r.Evidence), orEmpty(r.Hints), orEmpty(r.Caveats)
+		r.Message, r.Evidence, r.Caveats, r.Hints = credential.Redact(r.Message), evidenceOf(r.Evidence), caveatsOf(r.Caveats), orEmpty(r.Hints)
 	}
 	return results
+}
+
+// evidenceOf is evidence for a document.
+func evidenceOf(all []health.Evidence) []health.Evidence {
+	out := orEmpty(slices.Clone(all))
+	for i := range out {
+		out[i].Answer = credential.Redact(out[i].Answer)
+	}
+	return out
+}
+
+// caveatsOf is caveats for a document.
+func caveatsOf(all []health.Caveat) []health.Caveat {
+	out := orEmpty(slices.Clone(all))
+	for i := range out {
+		out[i].Message = credential.Redact(out[i].Message)
+	}
+	return out
 }
 
 func statusMessage(doc StatusDocument, sandboxes int) string {
