@@ -27,6 +27,12 @@ var state = []Advisory{
 		Commands: []string{"ls -ld FILE"},
 	},
 	{
+		ID: "home-untrusted", Severity: Error, Layer: "host", Title: "Somebody else can change what Creel executes", Blocking: true,
+		Reason: "Creel executes programs from its directories and trusts the sockets in them. One of these, or one above them, belongs to another user or lets others write to it, so nothing in them is used. " +
+			"Under su and sudo, HOME, CREEL_HOME or an XDG variable may still name the earlier user's. Look at what is in there before it is taken over.",
+		Commands: []string{"ls -ld FILE", "chown -hR root: FILE"},
+	},
+	{
 		ID: "journal-corrupt", Severity: Warning, Layer: "host", Title: "The journal is damaged",
 		Reason:   "A line of it is no entry. The journal only explains; it is set aside and a new one is begun at the next change.",
 		Commands: []string{"creel onboard"},

@@ -3,6 +3,7 @@ package app
 import (
 	"context"
 	"fmt"
+	"os"
 
 	"creel/internal/advisory"
 	"creel/internal/bundle"
@@ -56,6 +57,9 @@ func (g *graph) keepable(name string) (gateway.Runtime, *service.Service, error)
 
 func (g *graph) installService(ctx context.Context, name string, report gateway.Progress) (gateway.Service, bool, error) {
 	r, s, err := g.keepable(name)
+	if err == nil {
+		err = trusted(g.roots, os.Geteuid()) // a unit starts at every boot what lies there
+	}
 	if err != nil {
 		return gateway.Service{}, false, err
 	}

@@ -44,9 +44,9 @@ func (a *app) gatewayNames() (names []string, problem *ProblemDocument, err erro
 	if err := budget.Check(); err != nil {
 		return nil, nil, usageCause("budget-invalid", err)
 	}
-	roots, err := a.Roots()
+	roots, err := a.roots()
 	if err != nil {
-		return nil, nil, usageCause("home-invalid", err)
+		return nil, nil, err
 	}
 	all, err := roots.GatewayNames()
 	if err != nil {
@@ -230,9 +230,9 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 	if err != nil {
 		return err
 	}
-	roots, err := a.Roots()
+	roots, err := a.roots()
 	if err != nil {
-		return usageCause("home-invalid", err)
+		return err
 	}
 	limit := budget.Of(budget.Operation) + askSlack
 	doc := StatusesDocument{Problem: problem, Gateways: forEach(ctx, names, limit,

@@ -205,7 +205,7 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	}
 	doc.Verdict = verdictOf(health.Result{Verdict: r.Verdict})
 	doc.Reason, doc.Message = r.Reason, credential.Redact(r.Message)
-	doc.Evidence, doc.Caveats = orEmpty(r.Evidence), orEmpty(r.Caveats)
+	doc.Evidence, doc.Caveats = evidenceOf(r.Evidence), caveatsOf(r.Caveats)
 	if doc.Verdict != health.SummaryOK {
 		doc.Hints = hintsOf(doc.Reason, nil)
 	}

@@ -1,7 +1,6 @@
 package cli
 
 import (
-	"encoding/json"
 	"fmt"
 	"maps"
 	"slices"
@@ -110,15 +109,13 @@ func (r *renderer) step(e ladder.Event) bool {
 
 // jsonl writes one event a line.
 func (r *renderer) jsonl(e ladder.Event) {
-	encoder := json.NewEncoder(r.app.Streams.Out)
-	encoder.SetEscapeHTML(false)
 	e.Message = credential.Redact(e.Message)
 	e.Results = r.app.resultsAbout(r.gateway, e.Results)
 	if len(e.Hints) > 0 {
 		e.Hints = r.app.about(r.gateway, e.Hints)
 	}
 	// Whoever reads a closed pipe is gone; the run itself goes on to its end.
-	_ = encoder.Encode(e)
+	_ = r.app.Streams.JSONLine(e)
 }
 
 // planned shows what will be done and whom it disturbs: as talk before it is

@@ -229,8 +229,8 @@ func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) Gatew
 // which something should be known, is degraded.
 func gatewayDocument(name, runtimeName string, o gateway.Observation) GatewayDocument {
 	doc := GatewayDocument{Verdict: health.SummaryUnknown, Gateway: name, Runtime: runtimeName, Reason: o.Reason,
-		Message: o.Message, PID: o.Identity.PID, InstanceID: o.Identity.InstanceID, Version: o.Identity.Version,
-		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Caveats: orEmpty(o.Caveats), Evidence: orEmpty(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
+		Message: credential.Redact(o.Message), PID: o.Identity.PID, InstanceID: o.Identity.InstanceID, Version: o.Identity.Version,
+		BuildID: o.Identity.BuildID, Drift: orEmpty(o.Drift), Caveats: caveatsOf(o.Caveats), Evidence: evidenceOf(o.Evidence), Hints: hintsOf(o.Reason, o.Hints)}
 	if e, broke := health.Broken(o.Evidence, o.Message); broke && o.Verdict != health.OK {
 		doc.Broken = e.Probe
 	}

@@ -30,8 +30,11 @@ func ownConnection(client, server net.Addr) bool {
 	return false
 }
 
-// socketOwner finds the socket from local to remote in a table of the form of
-// proc(5), /proc/net/tcp.
+// established is the state of a socket that is connected, TCP_ESTABLISHED.
+const established = "01"
+
+// socketOwner finds the connected socket from local to remote in a table of the form
+// of proc(5), /proc/net/tcp.
 func socketOwner(table *bufio.Scanner, local, remote net.Addr) (uid int, found bool) {
 	wantLocal, errLocal := netip.ParseAddrPort(local.String())
 	wantRemote, errRemote := netip.ParseAddrPort(remote.String())
@@ -40,7 +43,7 @@ func socketOwner(table *bufio.Scanner, local, remote net.Addr) (uid int, found b
 	}
 	for table.Scan() {
 		fields := strings.Fields(table.Text())
-		if len(fields) < 8 {
+		if len(fields) < 8 || fields[3] != established { // one that is over may have been anybody's
 			continue
 		}
 		l, errL := kernelAddress(fields[1])

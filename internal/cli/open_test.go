@@ -119,6 +119,9 @@ func TestSocketOwner(t *testing.T) {
    0: 0100007F:1F90 0200007F:0050 01 00000000:00000000 00:00000000 00000000  1234        0 1 1
    1: 0000000000000000FFFF00000100007F:1F91 0000000000000000FFFF00000100007F:0051 01 00000000:00000000 00:00000000 00000000     7        0 1 1
    2: garbage
+   3: 0100007F:1F92 0100007F:0052 06 00000000:00000000 03:00001770 00000000     0        0 0 3
+   4: 0100007F:1F93 0100007F:0053 06 00000000:00000000 03:00001770 00000000     0        0 0 3
+   5: 0100007F:1F93 0100007F:0053 01 00000000:00000000 00:00000000 00000000  4321        0 1 1
 `
 	address := func(s string) net.Addr {
 		a, err := net.ResolveTCPAddr("tcp", s)
@@ -136,6 +139,8 @@ func TestSocketOwner(t *testing.T) {
 		{"127.0.0.2:80", "127.0.0.1:8080", 0, false},
 		{"127.0.0.1:8081", "127.0.0.1:81", 7, true},
 		{"127.0.0.1:9", "127.0.0.1:9", 0, false},
+		{"127.0.0.1:8082", "127.0.0.1:82", 0, false}, // one that is over says root, whoever's it was
+		{"127.0.0.1:8083", "127.0.0.1:83", 4321, true},
 	} {
 		uid, found := socketOwner(bufio.NewScanner(strings.NewReader(table)), address(c.local), address(c.remote))
 		if uid != c.uid || found != c.found {

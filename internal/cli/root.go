@@ -203,15 +203,24 @@ func (a *app) gatewayName() (string, error) {
 	return name, nil
 }
 
+// roots is where everything of Creel's lies.
+func (a *app) roots() (state.Roots, error) {
+	roots, err := a.Roots()
+	if _, explained := advisory.Of(err); err != nil && !explained {
+		err = usageCause("home-invalid", err)
+	}
+	return roots, err
+}
+
 // paths are the files of the gateway that is meant.
 func (a *app) paths() (state.Gateway, error) {
 	name, err := a.gatewayName()
 	if err != nil {
 		return state.Gateway{}, err
 	}
-	roots, err := a.Roots()
+	roots, err := a.roots()
 	if err != nil {
-		return state.Gateway{}, usageCause("home-invalid", err)
+		return state.Gateway{}, err
 	}
 	return roots.Gateway(name), nil
 }

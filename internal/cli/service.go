@@ -33,7 +33,7 @@ func serviceDocument(s gateway.Service) *ServiceDocument {
 		return nil
 	}
 	d := &ServiceDocument{Verdict: s.Verdict, Manager: s.Manager, Unit: s.Unit, Path: s.Path, Reason: s.Reason,
-		Message: credential.Redact(s.Message), Evidence: orEmpty(s.Evidence), Hints: []string{}}
+		Message: credential.Redact(s.Message), Evidence: evidenceOf(s.Evidence), Hints: []string{}}
 	if s.Verdict != health.OK {
 		d.Hints = hintsOf(s.Reason, s.Hints)
 	}

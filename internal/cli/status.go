@@ -121,6 +121,13 @@ func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocume
 		return StatusDocument{}, err
 	}
 	g, err := a.paths()
+	if p, explained := advisory.Of(err); explained && p.ID == "home-untrusted" {
+		// What is there is not even looked at: a desired state can name programs.
+		gateway, _ := a.gatewayName()
+		doc := unansweredStatus(gateway, err)
+		doc.Hints = doc.Problem.Commands
+		return doc, nil
+	}
 	if err != nil {
 		return StatusDocument{}, err
 	}
@@ -165,13 +172,32 @@ func (a *app) inspectGateway(ctx context.Context, g state.Gateway, name string, 
 	return doc, err
 }
 
-// normal keeps lists in JSON from being null.
+// normal keeps lists in JSON from being null, and out of the texts what is not shown
+// either.
 func normal(results []health.Result) []health.Result {
 	for i := range results {
 		r := &results[i]
-		r.Evidence, r.Hints, r.Caveats = orEmpty(r.Evidence), orEmpty(r.Hints), orEmpty(r.Caveats)
+		r.Message, r.Evidence, r.Caveats, r.Hints = credential.Redact(r.Message), evidenceOf(r.Evidence), caveatsOf(r.Caveats), orEmpty(r.Hints)
 	}
 	return results
+}
+
+// evidenceOf is evidence for a document.
+func evidenceOf(all []health.Evidence) []health.Evidence {
+	out := orEmpty(slices.Clone(all))
+	for i := range out {
+		out[i].Answer = credential.Redact(out[i].Answer)
+	}
+	return out
+}
+
+// caveatsOf is caveats for a document.
+func caveatsOf(all []health.Caveat) []health.Caveat {
+	out := orEmpty(slices.Clone(all))
+	for i := range out {
+		out[i].Message = credential.Redact(out[i].Message)
+	}
+	return out
 }
 
 func statusMessage(doc StatusDocument, sandboxes int) string {

@@ -103,8 +103,10 @@ func find(ctx context.Context, c gateway.Client, name string) (gateway.Inspectio
 		return gateway.Inspection{}, fmt.Errorf("ask the gateway for its sandboxes: %w", err)
 	}
 	switch {
-	case len(all) == 1:
-		return all[0], nil
+	case len(all) == 1 && (name == "" || all[0].Name == name):
+		// A gateway that is not ours may call a sandbox anything; the name would go into
+		// commands.
+		return all[0], checkSandboxName(all[0].Name)
 	case name != "":
 		return gateway.Inspection{}, noSandbox(name)
 	case len(all) == 0:

@@ -65,11 +65,14 @@ func words(_, it string) bool {
 // count: it is how many there are ("count/secrets=4").
 func count(before, it string) bool { return number.MatchString(it) && plural.MatchString(before) }
 
-// Redact takes what looks like a secret out of text that a person will see: user
-// information of URLs, tokens, HTTP credentials, values of names that say what
-// they are, providers' keys. It is the last line of defence; secrets travel as
-// Secret, which never formats itself.
-func Redact(text string) string {
+// Redact makes text fit for a person to see: Printable, and without what looks like
+// a secret. Text with colours of our own goes through Mask instead.
+func Redact(text string) string { return Mask(Printable(text)) }
+
+// Mask takes what looks like a secret out of text: user information of URLs, tokens,
+// HTTP credentials, values of names that say what they are, providers' keys. It is the
+// last line of defence; secrets travel as Secret, which never formats itself.
+func Mask(text string) string {
 	for _, s := range shapes {
 		text = s.shape.ReplaceAllStringFunc(text, func(match string) string {
 			before := s.shape.FindStringSubmatch(match)

@@ -123,7 +123,7 @@ func invalid(file string, err error) error {
 	if !filepath.IsAbs(file) { // standard input, or what a user has at hand
 		return advisory.New("desired-invalid", "read "+file, describe(err))
 	}
-	return advisory.New("desired-invalid", "read "+file, describe(err), "creel plan -f "+file)
+	return advisory.New("desired-invalid", "read "+file, describe(err), "creel plan -f "+advisory.Quote(file))
 }
 
 // secretLine finds a value behind a key that sounds secret. The format has no

@@ -20,6 +20,7 @@ import (
 	"syscall"
 
 	"creel/internal/credential"
+	"creel/internal/socket"
 )
 
 // maxLine bounds a line; a sandbox's token has about 1 KiB.
@@ -46,21 +47,20 @@ type Refused struct{ Reason string }
 // Error is the gateway's reason.
 func (r *Refused) Error() string { return "hand over connection: refused: " + r.Reason }
 
-// Send offers c to the gateway that listens on socket and returns when it was
-// taken. c stays the caller's: a connection that was taken lives on when it is
+// Send offers c to the gateway that listens on path and returns when it was
+// taken. Where another user listens nothing is sent. c stays the caller's: a connection that was taken lives on when it is
 // closed here.
-func Send(ctx context.Context, socket string, o Offer, c *net.TCPConn) (err error) {
+func Send(ctx context.Context, path string, o Offer, c *net.TCPConn) (err error) {
 	fail := func(err error) error {
 		if ctx.Err() != nil {
 			err = context.Cause(ctx)
 		}
 		return fmt.Errorf("hand over connection: %w", err)
 	}
-	connected, err := (&net.Dialer{}).DialContext(ctx, "unix", socket)
+	u, err := socket.Dial(ctx, path)
 	if err != nil {
 		return fail(err)
 	}
-	u := connected.(*net.UnixConn)
 	defer func() { _ = u.Close() }()
 	defer context.AfterFunc(ctx, func() { _ = u.Close() })()
 	line, err := json.Marshal(offer{Channel: o.Channel, Token: o.Token.Reveal()})

@@ -127,7 +127,7 @@ func (u PortUser) String() string {
 	return strconv.Quote(u.Command) + " (pid " + strconv.Itoa(u.PID) + ", user " + u.User + ")"
 }
 
-// Short is e.g. `nginx (pid 123)`.
+// Short is e.g. `nginx (pid 123)`; a name that is not plain is quoted.
 func (u PortUser) Short() string {
 	switch {
 	case u.PID == 0:
@@ -135,7 +135,11 @@ func (u PortUser) Short() string {
 	case u.Command == "":
 		return "pid " + strconv.Itoa(u.PID)
 	}
-	return u.Command + " (pid " + strconv.Itoa(u.PID) + ")"
+	command := u.Command // anybody may call their process anything
+	if quoted := strconv.Quote(command); strings.Contains(command, " ") || quoted != `"`+command+`"` {
+		command = quoted
+	}
+	return command + " (pid " + strconv.Itoa(u.PID) + ")"
 }
 
 // Process is what /proc says of one process.

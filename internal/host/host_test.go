@@ -221,6 +221,16 @@ func TestPortUserString(t *testing.T) {
 			t.Errorf("String = %q, want %q", got, want)
 		}
 	}
+	for want, u := range map[string]PortUser{
+		"nginx (pid 7)":             {PID: 7, Command: "nginx"},
+		`"\x1b]0;x\a" (pid 7)`:      {PID: 7, Command: "\x1b]0;x\a"},
+		`"nginx (pid 1), " (pid 7)`: {PID: 7, Command: "nginx (pid 1), "},
+		"a process of user 0":       {User: "0"},
+	} {
+		if got := u.Short(); got != want {
+			t.Errorf("Short = %q, want %q", got, want)
+		}
+	}
 }
 
 // A zombie answers signal 0 and has ended all the same; a reused pid is another

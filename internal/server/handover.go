@@ -13,6 +13,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/handover"
 	"creel/internal/server/token"
+	"creel/internal/socket"
 )
 
 // concurrentOffers is how many connections are taken at a time; others wait.
@@ -59,7 +60,7 @@ func (d *daemon) takeConnection(u *net.UnixConn) error {
 	if err := u.SetDeadline(time.Now().Add(budget.Of(budget.Probe))); err != nil {
 		return err
 	}
-	if uid, _, err := socketPeer(u); err != nil || uid != uint32(os.Geteuid()) && uid != 0 {
+	if uid, _, err := socket.Peer(u); err != nil || uid != uint32(os.Geteuid()) && uid != 0 {
 		return errors.Join(fmt.Errorf("user %d may not hand over connections", uid), err)
 	}
 	o, tcp, err := handover.Receive(u)

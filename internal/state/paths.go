@@ -142,22 +142,25 @@ func RootsFrom(getenv func(string) string) (Roots, error) {
 }
 
 // runtimeDir is the user's directory for sockets, "" without one. A login session
-// says where it is, su and sudo do not, and both shall find the same socket. Root's
-// is no place for one: it goes with root's last session, and what runs at boot has
-// none.
+// says where it is, su and sudo do not or name the earlier user's, and all shall find
+// the same socket. Whoever else may write there could listen in the gateway's place:
+// only the user's own will do. Root's is no place for one: it goes with root's last
+// session, and what runs at boot has none.
 func runtimeDir(getenv func(string) string, uid int) string {
 	usual := fmt.Sprintf("/run/user/%d", uid)
-	dir := getenv("XDG_RUNTIME_DIR")
-	if dir == "" {
-		dir = usual
+	for _, dir := range []string{getenv("XDG_RUNTIME_DIR"), usual} {
+		if filepath.IsAbs(dir) && !(uid == 0 && filepath.Clean(dir) == usual) && ownDir(dir, uid) {
+			return dir
+		}
 	}
-	if uid == 0 && filepath.Clean(dir) == usual || !filepath.IsAbs(dir) {
-		return ""
-	}
-	if fi, err := os.Stat(dir); err != nil || !fi.IsDir() {
-		return ""
-	}
-	return dir
+	return ""
+}
+
+// ownDir reports a directory that belongs to user uid and that nobody else can write
+// to or put another in the place of.
+func ownDir(dir string, uid int) bool {
+	fi, err := os.Stat(dir)
+	return err == nil && fi.IsDir() && owner(fi) == uid && checkPath(dir, uid) == nil
 }
 
 // NotDirectory is the error of a root that exists and is something else.

@@ -20,6 +20,10 @@ func TestRootsFrom(t *testing.T) {
 	if err := os.WriteFile(file, nil, FileMode); err != nil {
 		t.Fatal(err)
 	}
+	sockets := "/home/u/.local/state/creel/run"
+	if there := sessionDir(); there != "" {
+		sockets = there + "/creel"
+	}
 	xdg := map[string]string{"HOME": "/home/u", "XDG_CONFIG_HOME": "/x/config", "XDG_STATE_HOME": "/x/state", "XDG_RUNTIME_DIR": dir}
 	for _, c := range []struct {
 		name string
@@ -28,12 +32,12 @@ func TestRootsFrom(t *testing.T) {
 		err  string
 	}{
 		{"home only", map[string]string{"HOME": "/home/u", "XDG_RUNTIME_DIR": dir + "/absent"},
-			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", "/home/u/.local/state/creel/run", "/home/u/.config/openshell"}, ""},
+			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", sockets, "/home/u/.config/openshell"}, ""},
 		{"XDG", xdg, Roots{"/x/config/creel", "/x/state/creel", dir + "/creel", "/x/config/openshell"}, ""},
 		{"relative XDG values are ignored", map[string]string{"HOME": "/home/u", "XDG_CONFIG_HOME": "c", "XDG_STATE_HOME": "s", "XDG_RUNTIME_DIR": "r"},
-			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", "/home/u/.local/state/creel/run", "/home/u/.config/openshell"}, ""},
+			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", sockets, "/home/u/.config/openshell"}, ""},
 		{"a run directory that is not there", map[string]string{"HOME": "/home/u", "XDG_RUNTIME_DIR": dir + "/absent"},
-			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", "/home/u/.local/state/creel/run", "/home/u/.config/openshell"}, ""},
+			Roots{"/home/u/.config/creel", "/home/u/.local/state/creel", sockets, "/home/u/.config/openshell"}, ""},
 		{"CREEL_HOME", map[string]string{"CREEL_HOME": "/c", "HOME": "/home/u"},
 			Roots{"/c/config", "/c/state", "/c/run", "/c/config/openshell"}, ""},
 		{"CREEL_HOME beside XDG", map[string]string{"CREEL_HOME": "/c", "XDG_CONFIG_HOME": "/x/config"},
@@ -66,33 +70,43 @@ func TestRootsFrom(t *testing.T) {
 // login session or without; root's session has none that lasts.
 func TestRuntimeDir(t *testing.T) {
 	dir := t.TempDir()
-	usual := fmt.Sprintf("/run/user/%d", os.Geteuid())
-	there := ""
-	if fi, err := os.Stat(usual); err == nil && fi.IsDir() {
-		there = usual
+	link, open := filepath.Join(dir, "link"), filepath.Join(dir, "open")
+	err := errors.Join(os.Mkdir(open, 0o700), os.Chmod(open, 0o777), os.Symlink(dir, link), os.WriteFile(filepath.Join(dir, "file"), nil, 0o600))
+	if err != nil {
+		t.Fatal(err)
 	}
+	there := sessionDir()
 	for _, c := range []struct {
 		name, env string
 		uid       int
 		want      string
 	}{
-		{"session", dir, 1000, dir},
+		{"session", dir, os.Geteuid(), dir},
 		{"root's own", "/run/user/0/", 0, ""},
-		{"root elsewhere", dir, 0, dir},
-		{"relative", "r", 1000, ""},
-		{"absent", dir + "/absent", 1000, ""},
-		{"a file", "/etc/passwd", 1000, ""},
+		{"another user's", dir, os.Geteuid() + 1<<28, ""},
+		{"others may write there", open, os.Geteuid(), there},
+		{"a link to it that is one's own", link, os.Geteuid(), link},
+		{"relative", "r", 1 << 29, ""},
+		{"absent", dir + "/absent", os.Geteuid(), there},
+		{"a file", dir + "/file", os.Geteuid(), there},
 		{"nobody said, and nobody has one", "", 1 << 29, ""},
 	} {
 		if got := runtimeDir(func(string) string { return c.env }, c.uid); got != c.want {
 			t.Errorf("%s: %q, want %q", c.name, got, c.want)
 		}
 	}
-	if os.Geteuid() != 0 {
-		if got := runtimeDir(func(string) string { return "" }, os.Geteuid()); got != there {
-			t.Errorf("nobody said: %q, want %q", got, there)
-		}
+	if got := runtimeDir(func(string) string { return "" }, os.Geteuid()); got != there {
+		t.Errorf("nobody said: %q, want %q", got, there)
 	}
+}
+
+// sessionDir is where this user's login sessions keep sockets, "" without one.
+func sessionDir() string {
+	usual := fmt.Sprintf("/run/user/%d", os.Geteuid())
+	if fi, err := os.Stat(usual); os.Geteuid() == 0 || err != nil || !fi.IsDir() {
+		return ""
+	}
+	return usual
 }
 
 func TestGatewayNames(t *testing.T) {

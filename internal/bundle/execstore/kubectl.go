@@ -213,7 +213,7 @@ func (s *Store) logs() string { return s.o.Engine.Program() + " logs --tail 50 "
 
 // inContainer is a command line that runs kubectl as this package does.
 func (s *Store) inContainer(line string) string {
-	return s.o.Engine.Program() + " exec " + s.o.Container + " " + strings.Replace(line, "kubectl ", "kubectl --kubeconfig="+s.o.Kubeconfig+" ", 1)
+	return s.o.Engine.Program() + " exec " + s.o.Container + " " + strings.Replace(line, "kubectl ", "kubectl "+advisory.Quote("--kubeconfig="+s.o.Kubeconfig)+" ", 1)
 }
 
 // redact takes out of a program's words what may be a secret: kubectl quotes its

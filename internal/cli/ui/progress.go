@@ -43,7 +43,7 @@ func (p *Progress) Step(n, of int, title string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	fmt.Fprintln(p.w, p.term.Bold(fmt.Sprintf("[%d/%d] %s", n, of, title)))
+	fmt.Fprintln(p.w, p.term.Bold(fmt.Sprintf("[%d/%d] %s", n, of, credential.Printable(title))))
 }
 
 // Line prints one line of talk without ending the wait.

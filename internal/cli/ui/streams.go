@@ -97,21 +97,48 @@ func utf8Locale(getenv func(string) string) bool {
 
 // Say writes one line of talk, redacted.
 func (s Streams) Say(format string, args ...any) {
-	fmt.Fprintln(s.Err, credential.Redact(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(s.Err, credential.Mask(printable(fmt.Sprintf(format, args...))))
 }
 
 // Print writes one line of data.
 func (s Streams) Print(format string, args ...any) {
-	fmt.Fprintf(s.Out, format+"\n", args...)
+	fmt.Fprintln(s.Out, printable(fmt.Sprintf(format, args...)))
 }
 
 // JSON writes v as exactly one indented document with a trailing newline.
-func (s Streams) JSON(v any) error {
-	encoder := json.NewEncoder(s.Out)
+func (s Streams) JSON(v any) error { return s.encode(v, "  ") }
+
+// JSONLine writes v as a document on one line.
+func (s Streams) JSONLine(v any) error { return s.encode(v, "") }
+
+func (s Streams) encode(v any, indent string) error {
+	var b strings.Builder
+	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false)
-	encoder.SetIndent("", "  ")
-	if err := encoder.Encode(v); err != nil {
+	encoder.SetIndent("", indent)
+	err := encoder.Encode(v)
+	if err == nil {
+		_, err = io.WriteString(s.Out, escaped(b.String()))
+	}
+	if err != nil {
 		return fmt.Errorf("write JSON: %w", err)
 	}
 	return nil
+}
+
+// escaped writes the control characters in a JSON document that encoding/json leaves
+// as they are, all of them in strings, as it does the others.
+func escaped(document string) string {
+	if !strings.ContainsFunc(document, credential.Control) {
+		return document
+	}
+	var b strings.Builder
+	for _, r := range document {
+		if credential.Control(r) {
+			fmt.Fprintf(&b, `\u%04x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }

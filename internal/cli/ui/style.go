@@ -1,6 +1,11 @@
 package ui
 
-import "strings"
+import (
+	"regexp"
+	"strings"
+
+	"creel/internal/credential"
+)
 
 // Mark is a verdict as a person sees it: a glyph, a word and a colour. The word
 // is always there, so that nothing depends on colour or on a font.
@@ -55,6 +60,23 @@ const (
 	yellow = "\x1b[33m"
 	reset  = "\x1b[0m"
 )
+
+// paints are the sequences above.
+var paints = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
+
+// printable is credential.Printable for text that has been painted: of what reaches a
+// terminal by way of others only these colours are left.
+func printable(painted string) string {
+	var b strings.Builder
+	at := 0
+	for _, p := range paints.FindAllStringIndex(painted, -1) {
+		b.WriteString(credential.Printable(painted[at:p[0]]))
+		b.WriteString(painted[p[0]:p[1]])
+		at = p[1]
+	}
+	b.WriteString(credential.Printable(painted[at:]))
+	return b.String()
+}
 
 func (t Terminal) paint(colour, s string) string {
 	if !t.Colour || colour == "" || s == "" {

@@ -22,7 +22,13 @@ type Table struct {
 const leastWrapped = 24
 
 // Row adds one row.
-func (t *Table) Row(cells ...string) { t.rows = append(t.rows, cells) }
+func (t *Table) Row(cells ...string) {
+	row := make([]string, len(cells))
+	for i, cell := range cells {
+		row[i] = printable(cell)
+	}
+	t.rows = append(t.rows, row)
+}
 
 // WriteTo implements io.WriterTo.
 func (t *Table) WriteTo(w io.Writer) (int64, error) {

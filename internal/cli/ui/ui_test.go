@@ -3,6 +3,7 @@ package ui
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"creel/internal/advisory"
+	"creel/internal/credential"
 )
 
 var smart = Terminal{TTY: true, Smart: true, Colour: true, UTF8: true, Width: 40}
@@ -326,5 +328,54 @@ func TestPrompterOnATerminal(t *testing.T) {
 	_ = slave.Close()
 	if text := <-shown; !strings.Contains(text, "Go ahead?") {
 		t.Errorf("the question was not shown: %q", text)
+	}
+}
+
+// What others wrote drives no terminal on whatever way it gets there; our own colours
+// stay.
+func TestForeignTextDrivesNoTerminal(t *testing.T) {
+	const evil = "x\x1b]0;title\x07\x1b[2J\u009b2Jy"
+	var out, talk strings.Builder
+	s := Streams{Out: &out, Err: &talk, ErrTerminal: Terminal{Colour: true}}
+	s.Print("%s %s", Terminal{Colour: true}.Bold("bold"), evil)
+	table := Table{}
+	table.Row(evil, Terminal{Colour: true}.Faint(evil))
+	if _, err := table.WriteTo(&out); err != nil {
+		t.Fatal(err)
+	}
+	s.Say("%s", Terminal{Colour: true}.Bold(evil))
+	s.Problem(errors.New(evil))
+	s.Next("ls " + evil)
+	p := NewProgress(s)
+	p.Step(1, 2, evil)
+	p.Line(evil)
+	p.Wait(evil)
+	p.End(MarkFailed, evil)
+	all := out.String() + talk.String()
+	if strings.Count(all, "x\uFFFD2Jy") != 10 {
+		t.Errorf("shown:\n%q", all)
+	}
+	for _, colour := range []string{bold, faint, red, reset} {
+		if !strings.Contains(all, colour) {
+			t.Errorf("%q was taken away", colour)
+		}
+		all = strings.ReplaceAll(all, colour, "")
+	}
+	if strings.ContainsFunc(all, credential.Control) {
+		t.Errorf("left:\n%q", all)
+	}
+	out.Reset()
+	in := map[string]string{"a": evil + "\x7f\u202e"}
+	if err := errors.Join(s.JSON(in), s.JSONLine(in)); err != nil {
+		t.Fatal(err)
+	}
+	if strings.ContainsFunc(out.String(), credential.Control) {
+		t.Errorf("JSON:\n%q", out.String())
+	}
+	for d := json.NewDecoder(strings.NewReader(out.String())); d.More(); {
+		var back map[string]string
+		if err := d.Decode(&back); err != nil || back["a"] != in["a"] {
+			t.Errorf("JSON was changed: %q, %v", back, err)
+		}
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -78,7 +79,11 @@ func (p *prober) connect(ctx context.Context, host, origin string, token credent
 			var closed websocket.CloseError
 			errors.As(err, &closed)
 			if status == websocket.StatusPolicyViolation {
-				return verdict{code: originCode(closed.Reason), text: closed.Reason}, nil
+				v := refusal(originCode(closed.Reason))
+				if v.code == "" {
+					v.text = "closed" // why, it said in words of its own
+				}
+				return v, nil
 			}
 			return verdict{}, fmt.Errorf("it closed with %d", status)
 		}
@@ -108,12 +113,27 @@ func (p *prober) connect(ctx context.Context, host, origin string, token credent
 			if code == "" {
 				code = m.Error.Code
 			}
-			return verdict{code: code, text: strings.ToLower(strings.ReplaceAll(code, "_", " "))}, nil
+			return refusal(code), nil
 		case m.Type != "event":
 			return verdict{}, errors.New("it does not speak OpenClaw's protocol")
 		}
 	}
 	return verdict{}, errors.New("it answers with events only")
+}
+
+// plainCode is what a code looks like. Anything else is text of the agent's, which may
+// hold whatever was put into the agent: it is not shown.
+var plainCode = regexp.MustCompile(`^[A-Z_ ]{1,64}$`)
+
+// refusal is that for a code, which is also its text.
+func refusal(code string) verdict {
+	switch {
+	case code == "":
+		return verdict{text: "no code"}
+	case !plainCode.MatchString(code):
+		return verdict{text: "a code of another form"}
+	}
+	return verdict{code: code, text: strings.ToLower(strings.ReplaceAll(code, "_", " "))}
 }
 
 // maxEvents bounds what is read before the answer.

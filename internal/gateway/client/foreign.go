@@ -93,6 +93,8 @@ func (f *foreign) Inspect(ctx context.Context, _ bool, names ...string) ([]gatew
 		case errors.Is(err, gateway.ErrNotFound):
 		case err != nil:
 			return nil, err
+		case s.GetMetadata().GetName() != name:
+			return nil, fmt.Errorf("%s: asked for %s, the gateway told of %s", operation, name, nameFrom(s.GetMetadata().GetName()))
 		default:
 			all = append(all, partial(s))
 		}

@@ -32,7 +32,7 @@ func inspectionFrom(s *creelv1.SandboxInspection) gateway.Inspection {
 	for _, f := range s.GetForwards() {
 		forwards = append(forwards, forwardFrom(f))
 	}
-	return gateway.Inspection{Name: s.GetName(), ID: s.GetId(), Agent: s.GetAgentName(), Phase: sandbox.Phase(s.GetPhase()),
+	return gateway.Inspection{Name: nameFrom(s.GetName()), ID: s.GetId(), Agent: s.GetAgentName(), Phase: sandbox.Phase(s.GetPhase()),
 		Message: s.GetMessage(), Reason: s.GetReason(), Wanted: sandbox.Wanted(s.GetWanted()), Connected: s.GetConnected(),
 		ConnectedSince: at(s.GetConnectedSinceMs()), State: stateFrom(s.GetState()), Health: healthFrom(s.GetAgent()),
 		Dashboard: forwardFrom(s.GetDashboard()), PolicyDeclared: s.GetPolicyDeclared(), Model: s.GetModel(), CreatedAt: at(s.GetCreatedAtMs()),

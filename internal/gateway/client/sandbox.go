@@ -6,12 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"time"
 
 	"google.golang.org/protobuf/types/known/structpb"
 
 	creelv1 "creel/api/creel/v1"
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/credential"
 	"creel/internal/dashboard"
@@ -73,7 +75,7 @@ func (c *client) CreateSandbox(ctx context.Context, name string, spec sandbox.Sp
 
 // shown is what a sandbox's OpenShell message tells; inspections tell more.
 func shown(s *openshellv1.Sandbox) gateway.Inspection {
-	i := gateway.Inspection{Name: s.GetMetadata().GetName(), ID: s.GetMetadata().GetId(), Phase: phaseFrom(s.GetStatus().GetPhase()),
+	i := gateway.Inspection{Name: nameFrom(s.GetMetadata().GetName()), ID: s.GetMetadata().GetId(), Phase: phaseFrom(s.GetStatus().GetPhase()),
 		CreatedAt: time.UnixMilli(s.GetMetadata().GetCreatedAtMs()).UTC()}
 	for _, condition := range s.GetStatus().GetConditions() {
 		if condition.GetType() == "Ready" {
@@ -81,6 +83,18 @@ func shown(s *openshellv1.Sandbox) gateway.Inspection {
 		}
 	}
 	return i
+}
+
+// nameFrom is a sandbox's name as a gateway told it. One that Creel gives to none is
+// fit to be shown, and no command takes it.
+func nameFrom(name string) string {
+	if sandbox.CheckName(name) == nil {
+		return name
+	}
+	if name = credential.Redact(name); !advisory.IsPlain(name) || name[0] == '-' {
+		name = strconv.Quote(name)
+	}
+	return name
 }
 
 func phaseFrom(p openshellv1.SandboxPhase) sandbox.Phase {

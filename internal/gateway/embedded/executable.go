@@ -52,7 +52,7 @@ func installCopy(from, to string) error {
 	if err != nil {
 		return err
 	}
-	if have, err := os.Lstat(to); err == nil && have.Mode().IsRegular() && have.Size() == want.Size() && have.Mode().Perm()&0o100 != 0 {
+	if have, err := os.Lstat(to); err == nil && have.Mode().IsRegular() && have.Size() == want.Size() && have.Mode().Perm()&0o100 != 0 && isOurs(have) {
 		_ = state.Sweep(to) // beside what another copier left
 		now := time.Now()
 		return os.Chtimes(filepath.Dir(to), now, now) // in use again: not to be pruned
@@ -76,6 +76,13 @@ func installCopy(from, to string) error {
 	// It closes the copy before the rename: a file open for writing cannot be
 	// executed.
 	return tmp.Commit()
+}
+
+// isOurs reports a file of this user's that nobody else may change. Another's in the
+// place of our copy is no copy of ours.
+func isOurs(fi os.FileInfo) bool {
+	s, known := fi.Sys().(*syscall.Stat_t)
+	return known && int(s.Uid) == os.Geteuid() && fi.Mode().Perm()&0o022 == 0
 }
 
 // prune tidies up after a start from an executable. A failure to is no failure to

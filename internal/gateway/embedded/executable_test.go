@@ -49,6 +49,16 @@ func TestSelfIsAWholeCopy(t *testing.T) {
 	if after, err := os.Stat(path); err != nil || !os.SameFile(before, after) {
 		t.Error("a whole copy was made again")
 	}
+	// One that others may change, or that somebody else put there, is not executed.
+	if err := os.Chmod(path, 0o775); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Self(roots); err != nil {
+		t.Fatal(err)
+	}
+	if after, err := os.Stat(path); err != nil || os.SameFile(before, after) || after.Mode().Perm()&0o022 != 0 {
+		t.Errorf("a copy that others may write to was kept: %v", err)
+	}
 	if es, err := os.ReadDir(filepath.Dir(path)); err != nil || len(es) != 1 {
 		t.Errorf("left beside the copy: %v, %v", es, err)
 	}

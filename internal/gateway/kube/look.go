@@ -93,6 +93,12 @@ func (c *cluster) readPod(ctx context.Context, name string) (*rollout.Pod, error
 	case err != nil:
 		return nil, err
 	}
+	tidy(p)
+	return p, nil
+}
+
+// tidy makes printable lines of all that a pod's owner, or what runs in it, can word.
+func tidy(p *rollout.Pod) {
 	p.Status.Message, p.Status.Reason = said(p.Status.Message), said(p.Status.Reason)
 	for i := range p.Status.Conditions {
 		p.Status.Conditions[i].Message = said(p.Status.Conditions[i].Message)
@@ -100,16 +106,21 @@ func (c *cluster) readPod(ctx context.Context, name string) (*rollout.Pod, error
 	for _, containers := range [][]rollout.Container{p.Status.InitContainerStatuses, p.Status.ContainerStatuses} {
 		for i := range containers {
 			for _, state := range []*rollout.State{&containers[i].State, &containers[i].LastState} {
-				if state.Waiting != nil {
-					state.Waiting.Message = said(state.Waiting.Message)
+				if w := state.Waiting; w != nil {
+					w.Message, w.Reason = said(w.Message), said(w.Reason)
 				}
-				if state.Terminated != nil {
-					state.Terminated.Message = said(state.Terminated.Message)
+				if t := state.Terminated; t != nil {
+					t.Message, t.Reason = said(t.Message), said(t.Reason)
 				}
 			}
+			containers[i].Image = said(containers[i].Image)
 		}
 	}
-	return p, nil
+	for _, containers := range [][]rollout.ContainerSpec{p.Spec.InitContainers, p.Spec.Containers} {
+		for i := range containers {
+			containers[i].Image = said(containers[i].Image)
+		}
+	}
 }
 
 // mostEvents is how many events about one object are read: the API keeps them for an

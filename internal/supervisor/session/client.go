@@ -23,6 +23,7 @@ import (
 
 	"creel/internal/credential"
 	"creel/internal/sandbox"
+	"creel/internal/socket"
 	"creel/internal/supervisor/logs"
 )
 
@@ -111,7 +112,7 @@ const window = 256 << 10
 func (c *Client) connect() (*grpc.ClientConn, error) {
 	connection, err := grpc.NewClient("passthrough:///gateway", // the dialler takes the path itself: a path need not be a valid URL
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, "unix", c.socket())
+			return socket.Dial(ctx, c.socket()) // a token goes over it
 		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), // a Unix socket: the kernel says who is there
 		grpc.WithPerRPCCredentials(tokenFile(c.cfg.TokenFile)),

@@ -1,4 +1,4 @@
-package server
+package socket
 
 import (
 	"errors"
@@ -7,8 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// socketPeer asks the kernel who connected (SO_PEERCRED, unix(7)).
-func socketPeer(c net.Conn) (uid uint32, pid int32, err error) {
+// Peer asks the kernel who is at the other end of a Unix socket (SO_PEERCRED, unix(7)):
+// who connected, or who began to listen.
+func Peer(c net.Conn) (uid uint32, pid int32, err error) {
 	u, ok := c.(*net.UnixConn)
 	if !ok {
 		return 0, 0, errors.New("not a Unix socket")
