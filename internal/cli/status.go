@@ -124,7 +124,7 @@ func (a *app) inspect(ctx context.Context, name string, deep bool) (StatusDocume
 	if p, explained := advisory.Of(err); explained && p.ID == "home-untrusted" {
 		// What is there is not even looked at: a desired state can name programs.
 		gateway, _ := a.gatewayName()
-		doc := unansweredStatus(gateway, err)
+		doc := a.unansweredStatus(gateway, err)
 		doc.Hints = doc.Problem.Commands
 		return doc, nil
 	}
