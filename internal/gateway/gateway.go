@@ -308,8 +308,9 @@ type Updater interface {
 	// the sandbox's next start.
 	UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error
 	// RotateDashboardToken gives the sandbox's dashboard a new token and ends every
-	// connection through its forward. With restart the agent takes the old one until
-	// it is started again.
+	// connection through its forward. With restart the gateway starts the sandbox
+	// again by itself, and until then nobody reaches its agent; WaitSandbox waits for
+	// it.
 	RotateDashboardToken(ctx context.Context, name string) (restart bool, err error)
 	// UpdateForwards replaces where the dashboard of spec and its forwards listen and
 	// how the dashboard is reached, and nothing else of the sandbox. Listeners that are as wanted stay with their

@@ -77,7 +77,7 @@ func wishes(s store.Sandbox) []wish {
 		return nil
 	}
 	var all []wish
-	if d := s.Spec.Dashboard; d.TargetPort != 0 && !d.Stopped {
+	if d := s.Spec.Dashboard; d.TargetPort != 0 && !d.Stopped && !s.TokenUntold {
 		all = append(all, dashboardWish(d))
 	}
 	for _, f := range s.Spec.Forwards {
@@ -316,13 +316,11 @@ func (d *daemon) remember(ctx context.Context, e *entry, ports map[slot]int) {
 	}
 }
 
-// renewDashboard ends every connection through a sandbox's dashboard and has it
-// listen again.
-func (d *daemon) renewDashboard(ctx context.Context, e *entry) {
+// endDashboard ends every connection through a sandbox's dashboard, and its listener.
+func (d *daemon) endDashboard(e *entry) {
 	e.binding.Lock()
+	defer e.binding.Unlock()
 	d.end(e, slot{dashboard: true})
-	e.binding.Unlock()
-	d.keepListeners(ctx, e, insist)
 }
 
 // closeListeners ends all listeners of a sandbox with their connections.

@@ -71,8 +71,8 @@ func (x *RotateDashboardTokenRequest) GetName() string {
 
 type RotateDashboardTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// restart_needed: the agent is told its token when it is started and takes the
-	// old one until it is started again.
+	// restart_needed: the agent is told its token when it is started, so the gateway
+	// starts its sandbox again; nobody reaches the agent until then.
 	RestartNeeded bool `protobuf:"varint,1,opt,name=restart_needed,json=restartNeeded,proto3" json:"restart_needed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -29,7 +29,10 @@ type Sandbox struct {
 	ForwardPorts map[int]int `json:"forward_ports,omitempty"`
 	// DashboardToken and RelayToken are sealed by the gateway's keyring.
 	DashboardToken []byte `json:"dashboard_token"`
-	RelayToken     []byte `json:"relay_token"`
+	// TokenUntold is set with a new DashboardToken and until nothing is left that was
+	// started with the one before: while it is, the dashboard has no listener.
+	TokenUntold bool   `json:"token_untold,omitempty"`
+	RelayToken  []byte `json:"relay_token"`
 	// PolicyStatus is what the supervisor reported of version 1: "", "loaded" or
 	// "failed"; PolicyError is its reason.
 	PolicyStatus   string    `json:"policy_status,omitempty"`
