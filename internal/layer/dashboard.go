@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"creel/internal/dashboard"
+	"creel/internal/dashboard/forward"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -98,7 +99,9 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		}
 		return r
 	}
-	if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
+	if f.Connections >= forward.MaxConnections && r.Verdict == health.Failed {
+		r.Reason, r.Message = "forward-full", fmt.Sprintf("port %d carries as many connections as it can: %s", f.Port, r.Message)
+	} else if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
 		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
 	}
 	return withHints(r)

@@ -203,7 +203,8 @@ func (d *daemon) bind(ctx context.Context, e *entry, w wish, had listener, last 
 // try listens as wanted. last is the port that it had before; with exact it is that
 // one or none.
 func (d *daemon) try(ctx context.Context, e *entry, w wish, last int, exact bool) listener {
-	wanted := forward.Wanted{Bind: w.bind, Port: w.port, Explicit: w.explicit, Last: last}
+	wanted := forward.Wanted{Bind: w.bind, Port: w.port, Explicit: w.explicit, Last: last,
+		Shared: w.slot.dashboard, Trusted: w.access.Trusted()}
 	if exact && !w.explicit {
 		wanted.Port, wanted.Explicit = last, true
 	}

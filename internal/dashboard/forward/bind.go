@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,6 +28,10 @@ type Wanted struct {
 	Port     int
 	Explicit bool
 	Last     int // the port it had before; 0 without one
+	// Shared: no address takes more than its Share of the connections, but those of
+	// this machine and of Trusted networks.
+	Shared  bool
+	Trusted []netip.Prefix
 }
 
 // Taken is a port that somebody else listens on.
