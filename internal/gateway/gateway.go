@@ -215,8 +215,12 @@ type Forward struct {
 	Reason     string // advisory that explains Error; empty without one
 	// TakenPort is the port that it would rather have, TakenBy who had it, e.g.
 	// "nginx (pid 123)"; 0 and empty when it has what was tried first.
-	TakenPort   int
-	TakenBy     string
+	TakenPort int
+	TakenBy   string
+	// LostPort is a port that the dashboard had and that a process of another user,
+	// LostTo, was found to have since its token was made; 0 and empty without one.
+	LostPort    int
+	LostTo      string
 	Connections int    // carried now
 	Refused     uint64 // so far, because there were too many
 }

@@ -45,7 +45,19 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
-	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(d.page(ctx))
+	page := d.page(ctx)
+	page.Caveats = append(page.Caveats, PortLost(in.Dashboard)...)
+	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(page)
+}
+
+// PortLost is the caveat of a dashboard whose port a process of another user has or
+// had, so that an open page may have shown its token there.
+func PortLost(f gateway.Forward) []health.Caveat {
+	if f.LostPort == 0 {
+		return nil
+	}
+	return []health.Caveat{{Advisory: "dashboard-port-lost",
+		Message: fmt.Sprintf("a process of user %s was found at port %d, where its page was: rotate the token", f.LostTo, f.LostPort)}}
 }
 
 // page looks at the dashboard itself.

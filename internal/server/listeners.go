@@ -114,6 +114,24 @@ func (l listener) elsewhere(w wish) bool {
 	return w.port != l.forward.Port() && (w.explicit || w.slot.dashboard && w.port != 0 && w.port != l.made.port)
 }
 
+// lost is the port that a dashboard had before when another user's process has it;
+// nil when not. A named port counts as had when the sandbox was up before and nobody
+// has just asked for it.
+func (l listener) lost(w wish, last int, how zeal, wasReady bool) *forward.Taken {
+	had := last
+	if w.explicit && wasReady && how != insist {
+		had = w.port
+	}
+	taken := l.instead
+	if taken == nil {
+		errors.As(l.problem, &taken)
+	}
+	if !w.slot.dashboard || taken == nil || taken.Port != had || taken.Other == "" {
+		return nil
+	}
+	return taken
+}
+
 // zeal is how far to go for a listener.
 type zeal int
 
@@ -152,6 +170,9 @@ func (d *daemon) keepListeners(ctx context.Context, e *entry, how zeal) {
 			continue
 		default:
 			l = d.bind(ctx, e, w, l, last, how)
+			if taken := l.lost(w, last, how, o.Value.WasReady); taken != nil {
+				d.lostPort(ctx, e, taken.Port, taken.Other)
+			}
 		}
 		e.set(w.slot, l)
 		if l.forward != nil && !w.explicit && l.forward.Port() != last {
@@ -287,6 +308,26 @@ func (d *daemon) announce(e *entry, l listener) {
 		message = fmt.Sprintf("Port %d is taken by %s. Using port %d instead.", l.instead.Port, l.instead.Holder, port)
 	}
 	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Normal", Reason: reason, Message: message})
+}
+
+// lostPort records that another user's process has the port that a dashboard had:
+// an open page that connects again shows its token there.
+func (d *daemon) lostPort(ctx context.Context, e *entry, port int, to string) {
+	news := false
+	_, err := d.store.Sandboxes.Change(ctx, e.id, func(o *store.Object[store.Sandbox]) error {
+		news = o.Value.LostPort != port || o.Value.LostTo != to
+		o.Value.LostPort, o.Value.LostTo = port, to
+		return nil
+	})
+	if err != nil {
+		d.log.Warn("record that another user has a dashboard's port", slog.String("sandbox", e.name), slog.Any("error", err))
+	}
+	if !news {
+		return
+	}
+	d.log.Warn("another user has the port of a dashboard", slog.String("sandbox", e.name), slog.Int("port", port), slog.String("user", to))
+	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Warning",
+		Reason: "dashboard-port-lost", Message: fmt.Sprintf("a process of user %s has port %d, which was the dashboard's", to, port)})
 }
 
 // remember records the ports that nobody named, so that they are the same after a

@@ -33,6 +33,7 @@ func (s *creelService) RotateDashboardToken(ctx context.Context, r *creelv1.Rota
 			return status.Errorf(codes.FailedPrecondition, "sandbox %q has no dashboard", o.Name)
 		}
 		o.Value.DashboardToken, o.Value.TokenUntold = sealed, true
+		o.Value.LostPort, o.Value.LostTo = 0, ""
 		return nil
 	})
 	if err != nil {

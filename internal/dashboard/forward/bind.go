@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -39,6 +40,7 @@ type Taken struct {
 	Port   int
 	Holder string // e.g. "nginx (pid 123)"; "another process" when it cannot be seen
 	PID    int    // 0 when it cannot be seen
+	Other  string // the user whose it is, when that is another than this process's
 	Err    error
 }
 
@@ -52,6 +54,9 @@ func taken(port int, err error) *Taken {
 	t := &Taken{Port: port, Holder: "another process", Err: err}
 	if h, ok := host.PortHolder(port); ok {
 		t.Holder, t.PID = h.Short(), h.PID
+		if h.UID != os.Geteuid() {
+			t.Other = h.User
+		}
 	}
 	return t
 }

@@ -24,6 +24,11 @@ type Sandbox struct {
 	// DashboardPort is the port that the dashboard's listener had last; it is asked
 	// for again after a restart.
 	DashboardPort int `json:"dashboard_port,omitempty"`
+	// LostPort is a port that the dashboard had and that a process of another user,
+	// LostTo, was found to have, until the token is rotated: open pages may have shown
+	// it there.
+	LostPort int    `json:"lost_port,omitempty"`
+	LostTo   string `json:"lost_to,omitempty"`
 	// ForwardPorts are the ports that forwards had last for which nobody named one, by
 	// their port inside.
 	ForwardPorts map[int]int `json:"forward_ports,omitempty"`
