@@ -175,6 +175,9 @@ func (d *daemon) keepListeners(ctx context.Context, e *entry, how zeal) {
 			}
 		}
 		e.set(w.slot, l)
+		if w.slot.dashboard && l.forward != nil && ownPage(o.Value.Spec) {
+			d.notePage(ctx, e.id, l.forward.Port())
+		}
 		if l.forward != nil && !w.explicit && l.forward.Port() != last {
 			ports[w.slot] = l.forward.Port()
 		}
@@ -226,6 +229,9 @@ func (d *daemon) bind(ctx context.Context, e *entry, w wish, had listener, last 
 func (d *daemon) try(ctx context.Context, e *entry, w wish, last int, exact bool) listener {
 	wanted := forward.Wanted{Bind: w.bind, Port: w.port, Explicit: w.explicit, Last: last,
 		Shared: w.slot.dashboard, Trusted: w.access.Trusted()}
+	if w.slot.dashboard {
+		wanted.Avoid = d.othersPages(ctx, e.id)
+	}
 	if exact && !w.explicit {
 		wanted.Port, wanted.Explicit = last, true
 	}

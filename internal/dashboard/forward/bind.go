@@ -29,6 +29,8 @@ type Wanted struct {
 	Port     int
 	Explicit bool
 	Last     int // the port it had before; 0 without one
+	// Avoid are ports that are not tried unless they are Last or Explicit.
+	Avoid []int
 	// Shared: no address takes more than its Share of the connections, but those of
 	// this machine and of Trusted networks.
 	Shared  bool
@@ -75,6 +77,9 @@ func candidates(w Wanted) []int {
 		}
 	}
 	add(w.Last)
+	for _, p := range w.Avoid {
+		seen[p] = true
+	}
 	add(w.Port)
 	for p := FirstPort; p <= LastPort; p++ {
 		add(p)

@@ -33,6 +33,9 @@ func TestCandidates(t *testing.T) {
 		"last one first":     {Wanted{Last: 40000}, append([]int{40000}, usual...)},
 		"last is usual":      {Wanted{Last: 18790}, []int{18790, 18789, 18791, 18792, 18793, 18794, 18795, 18796, 18797, 18798, 18799, 0}},
 		"asked for":          {Wanted{Port: 9000, Last: 9001}, append([]int{9001, 9000}, usual...)},
+		"avoided":            {Wanted{Port: 18795, Last: 18790, Avoid: []int{18789, 18790, 18795}}, []int{18790, 18791, 18792, 18793, 18794, 18796, 18797, 18798, 18799, 0}},
+		"avoided, all":       {Wanted{Avoid: usual}, []int{0}},
+		"avoided, wanted":    {Wanted{Port: 9000, Explicit: true, Avoid: []int{9000}}, []int{9000}},
 		"insisted on":        {Wanted{Port: 9000, Last: 9001, Explicit: true}, []int{9000}},
 		"insists on nothing": {Wanted{Explicit: true}, usual},
 	} {

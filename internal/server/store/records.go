@@ -61,6 +61,19 @@ type Route struct {
 	TimeoutSecs uint64 `json:"timeout_secs,omitempty"`
 }
 
+// Pages are the ports of this machine at which sandboxes had pages of their own
+// making, the newest last. A browser takes what comes later at such a port for the
+// same site, and a page may have left a worker there.
+type Pages struct {
+	Ports []Page `json:"ports"`
+}
+
+// Page is a port and the id of the sandbox whose page was there last.
+type Page struct {
+	Port    int    `json:"port"`
+	Sandbox string `json:"sandbox"`
+}
+
 // Session is a permission to reach into a sandbox through ForwardTcp. Its object
 // name is the SHA-256 of its token in hex: the token itself is not kept.
 type Session struct {
