@@ -84,6 +84,12 @@ var dashboard = []Advisory{
 		Commands: []string{"creel status SANDBOX"},
 	},
 	{
+		ID: "dashboard-port-lost", Severity: Warning, Layer: "dashboard",
+		Title:    "Another user of this machine has the dashboard's port",
+		Reason:   "The gateway found the port that the dashboard had with a process of another user. A page that was open connects again by itself and shows its token to whoever answers there. A new token ends what the old one is good for.",
+		Commands: []string{"creel dashboard SANDBOX --rotate-token", "creel status SANDBOX"},
+	},
+	{
 		ID: "dashboard-exposed", Severity: Warning, Layer: "dashboard",
 		Title:    "The dashboard can be reached from other machines",
 		Reason:   "Its listener is bound to every address of this machine: that was asked for, a public URL of another host was declared, or this is a WSL. Whoever has the token can use the agent; the connection is not encrypted. A reverse proxy on this machine needs the listener on loopback only.",

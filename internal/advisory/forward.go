@@ -35,7 +35,7 @@ var forward = []Advisory{
 	{
 		ID: "forward-full", Severity: Warning, Layer: "dashboard",
 		Title:    "A forward refused connections",
-		Reason:   "More connections came than one forward carries at a time, so some were reset. Those that were there before went on.",
+		Reason:   "More connections came than one forward carries at a time, or than one address gets of a dashboard's, so some were reset. Those that were there before went on, but for a dashboard's that had carried nothing for a while.",
 		Commands: []string{"creel forward list SANDBOX"},
 	},
 	{

@@ -15,6 +15,7 @@ import (
 	"creel/internal/dashboard"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/layer"
 	"creel/internal/sandbox"
 )
 
@@ -170,7 +171,7 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	f, name := d.Forward, in.Name
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
 		TargetPort: f.TargetPort, Bound: f.Bound, PublicURL: d.Access.PublicURL, TrustedProxies: orEmpty(d.Access.TrustedProxies),
-		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: []health.Caveat{}}
+		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: orEmpty(layer.PortLost(f))}
 	if in.Wanted == sandbox.NotRunning {
 		doc.Situation, doc.Guidance = []string{}, []string{}
 		doc.Reason, doc.Message, doc.Hints = "sandbox-stopped", "sandbox "+name+" is stopped", []string{"creel start " + name}
@@ -205,9 +206,12 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	}
 	doc.Verdict = verdictOf(health.Result{Verdict: r.Verdict})
 	doc.Reason, doc.Message = r.Reason, credential.Redact(r.Message)
-	doc.Evidence, doc.Caveats = evidenceOf(r.Evidence), caveatsOf(r.Caveats)
+	doc.Evidence, doc.Caveats = evidenceOf(r.Evidence), append(doc.Caveats, caveatsOf(r.Caveats)...)
 	if doc.Verdict != health.SummaryOK {
 		doc.Hints = hintsOf(doc.Reason, nil)
+	}
+	if f.LostPort != 0 {
+		doc.Hints = append([]string{"creel dashboard " + name + " --rotate-token"}, doc.Hints...)
 	}
 	return doc, nil
 }

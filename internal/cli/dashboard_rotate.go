@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"creel/internal/advisory"
+	"creel/internal/budget"
 	"creel/internal/cli/ui"
 	"creel/internal/gateway"
 	"creel/internal/layer"
@@ -33,8 +34,9 @@ func (a *app) dashboardRotate(cmd *cobra.Command, o dashboardOptions) error {
 	return a.dashboard(cmd, o)
 }
 
-// rotateToken gives a dashboard a new token. Every session ends, and the agent is
-// started again where it runs, because it is told its token at its start.
+// rotateToken gives a dashboard a new token. Every session ends, and the gateway
+// starts the agent again where it runs, because it is told its token at its start.
+// Nobody is said to be signed out before the agent that took the old one has ended.
 func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspection, yes bool) (err error) {
 	u, can := c.(gateway.Updater)
 	if !can {
@@ -54,12 +56,24 @@ func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspe
 	if err != nil {
 		return err
 	}
-	p.End(ui.MarkOK, "the dashboard of "+s.Name+" has a new token; nobody is signed in any more")
-	if !restart {
-		return nil
+	if restart {
+		if err := a.awaitRestart(ctx, c, s.Name, p); err != nil {
+			return err
+		}
 	}
-	p.Close()
-	return a.restartAgent(ctx, c, s.Name) // until then it takes the old token and not the new one
+	p.End(ui.MarkOK, "the dashboard of "+s.Name+" has a new token; nobody is signed in any more")
+	return nil
+}
+
+// awaitRestart waits until the gateway has started a sandbox again, which it does
+// whether or not somebody waits for it.
+func (a *app) awaitRestart(ctx context.Context, c gateway.Client, name string, p *ui.Progress) error {
+	waiting, cancel := budget.Context(ctx, budget.SandboxReady, "start sandbox "+name+" again")
+	defer cancel()
+	if err := awaitSandbox(waiting, c, name, p); err != nil {
+		return err
+	}
+	return a.awaitAgent(ctx, name, p)
 }
 
 // restartAgent starts a sandbox again whose agent has to be told something new. It

@@ -98,6 +98,11 @@ func startSandbox(ctx context.Context, c gateway.Client, name string, p *ui.Prog
 	if err := c.StartSandbox(ctx, name); err != nil {
 		return fmt.Errorf("start sandbox %s: %w", name, err)
 	}
+	return awaitSandbox(ctx, c, name, p)
+}
+
+// awaitSandbox waits until a sandbox that is being started is ready.
+func awaitSandbox(ctx context.Context, c gateway.Client, name string, p *ui.Progress) error {
 	s, err := c.WaitSandbox(ctx, name, p.Report())
 	if err != nil {
 		return fmt.Errorf("wait for sandbox %s: %w", name, err)

@@ -427,6 +427,7 @@ func (c worldClient) RotateDashboardToken(_ context.Context, name string) (bool,
 		for _, in := range s.Sandboxes {
 			if in.Name == name {
 				s.Rotated++
+				s.Told = s.token() // the gateway starts it again
 				return nil
 			}
 		}

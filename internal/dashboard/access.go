@@ -104,6 +104,17 @@ func parseNetwork(text string) (netip.Prefix, bool) {
 	return network.Masked(), true
 }
 
+// Trusted are the networks of TrustedProxies.
+func (a Access) Trusted() []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range a.TrustedProxies {
+		if network, ok := parseNetwork(text); ok {
+			all = append(all, network)
+		}
+	}
+	return all
+}
+
 // Prefix is the path below which the public URL has the dashboard, e.g. "/claw";
 // empty when it has it at the root.
 func (a Access) Prefix() string {

@@ -218,8 +218,12 @@ type Forward struct {
 	Reason     string // advisory that explains Error; empty without one
 	// TakenPort is the port that it would rather have, TakenBy who had it, e.g.
 	// "nginx (pid 123)"; 0 and empty when it has what was tried first.
-	TakenPort   int
-	TakenBy     string
+	TakenPort int
+	TakenBy   string
+	// LostPort is a port that the dashboard had and that a process of another user,
+	// LostTo, was found to have since its token was made; 0 and empty without one.
+	LostPort    int
+	LostTo      string
 	Connections int    // carried now
 	Refused     uint64 // so far, because there were too many
 }
@@ -311,8 +315,9 @@ type Updater interface {
 	// the sandbox's next start.
 	UpdateSandbox(ctx context.Context, name string, spec sandbox.Spec) error
 	// RotateDashboardToken gives the sandbox's dashboard a new token and ends every
-	// connection through its forward. With restart the agent takes the old one until
-	// it is started again.
+	// connection through its forward. With restart the gateway starts the sandbox
+	// again by itself, and until then nobody reaches its agent; WaitSandbox waits for
+	// it.
 	RotateDashboardToken(ctx context.Context, name string) (restart bool, err error)
 	// UpdateForwards replaces where the dashboard of spec and its forwards listen and
 	// how the dashboard is reached, and nothing else of the sandbox. Listeners that are as wanted stay with their

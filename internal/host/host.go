@@ -114,6 +114,7 @@ type PortUser struct {
 	PID     int    // 0 when it belongs to somebody else and may not be seen
 	Command string // argument 0 and its name as the kernel has it, e.g. "nginx"
 	User    string // name, or the number when it has none
+	UID     int
 }
 
 // String is e.g. `"nginx" (pid 123, user www-data)`.

@@ -26,6 +26,9 @@ func PortHolder(port int) (PortUser, bool) {
 			continue
 		}
 		u := PortUser{User: userName(s.uid)}
+		if u.UID, err = strconv.Atoi(s.uid); err != nil {
+			continue
+		}
 		if pid, ok := socketOwner(s.inode); ok {
 			u.PID = pid
 			u.Command = command(pid)

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"creel/internal/dashboard"
+	"creel/internal/dashboard/forward"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -44,7 +45,19 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 	case err != nil:
 		return unknown("gateway-unknown", err)
 	}
-	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(d.page(ctx))
+	page := d.page(ctx)
+	page.Caveats = append(page.Caveats, PortLost(in.Dashboard)...)
+	return judgeForwards(d.want.Spec.Forwards, in.Forwards, in.State.Confinement.Tier).with(page)
+}
+
+// PortLost is the caveat of a dashboard whose port a process of another user has or
+// had, so that an open page may have shown its token there.
+func PortLost(f gateway.Forward) []health.Caveat {
+	if f.LostPort == 0 {
+		return nil
+	}
+	return []health.Caveat{{Advisory: "dashboard-port-lost",
+		Message: fmt.Sprintf("a process of user %s was found at port %d, where its page was: rotate the token", f.LostTo, f.LostPort)}}
 }
 
 // page looks at the dashboard itself.
@@ -98,7 +111,9 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		}
 		return r
 	}
-	if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
+	if f.Connections >= forward.MaxConnections && r.Verdict == health.Failed {
+		r.Reason, r.Message = "forward-full", fmt.Sprintf("port %d carries as many connections as it can: %s", f.Port, r.Message)
+	} else if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
 		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
 	}
 	return withHints(r)

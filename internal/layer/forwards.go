@@ -85,7 +85,7 @@ func full(f gateway.Forward) []health.Caveat {
 		return nil
 	}
 	return []health.Caveat{{Advisory: "forward-full",
-		Message: fmt.Sprintf("port %d refused %d connections because it carried as many as it can", f.Port, f.Refused)}}
+		Message: fmt.Sprintf("port %d refused or ended %d connections because there were too many", f.Port, f.Refused)}}
 }
 
 func (found *forwardsFound) wrong(name, reason, message string) {

@@ -11,6 +11,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/dashboard"
+	"creel/internal/dashboard/forward"
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/sandbox"
@@ -426,6 +427,10 @@ func TestDashboardLayer(t *testing.T) {
 		{"should be stopped", off, sandbox.Running, func(*fake, *gateway.Forward) {}, health.OK, health.Failed, "dashboard-differs", "", "stop-dashboard"},
 		{"should not be stopped", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Bound, fw.Stopped = false, true }, health.OK, health.Failed, "dashboard-differs", "", "move-dashboard"},
 		{"full", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Refused = 3 }, health.OK, health.OK, "", "forward-full", ""},
+		{"port lost", board, sandbox.Running, func(f *fake, _ *gateway.Forward) {
+			f.boxes["claw"].Dashboard.LostPort, f.boxes["claw"].Dashboard.LostTo = 18789, "mallory"
+		}, health.OK, health.OK, "", "dashboard-port-lost", ""},
+		{"full and closed", board, sandbox.Running, func(_ *fake, fw *gateway.Forward) { fw.Connections, fw.Refused = forward.MaxConnections, 3 }, health.Failed, health.Failed, "forward-full", "forward-full", ""},
 		{"cannot be proved", board, sandbox.Running, func(f *fake, _ *gateway.Forward) { f.boxes["claw"].State.Main.Since = time.Now() }, health.Unknown, health.Unknown, "dashboard-page", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {

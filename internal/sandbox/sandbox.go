@@ -212,8 +212,8 @@ type Driver interface {
 	// Renew replaces the supervisor's credential for the gateway.
 	Renew(ctx context.Context, h Handle, token credential.Secret) error
 	// NewDashboardToken replaces what the sandbox was started with, so that the old
-	// token does not come back from there. The agent that runs is not told. A
-	// sandbox that was never started has nothing to replace.
+	// token does not come back from there. It is for a sandbox that does not run. One
+	// that was never started has nothing to replace.
 	NewDashboardToken(ctx context.Context, h Handle, dashboard credential.Secret) error
 	// Observe tells whether the sandbox's supervisor lives.
 	Observe(ctx context.Context, h Handle) Liveness

@@ -76,7 +76,7 @@ func wishes(s store.Sandbox) []wish {
 		return nil
 	}
 	var all []wish
-	if d := s.Spec.Dashboard; d.TargetPort != 0 && !d.Stopped {
+	if d := s.Spec.Dashboard; d.TargetPort != 0 && !d.Stopped && !s.TokenUntold {
 		all = append(all, dashboardWish(d))
 	}
 	for _, f := range s.Spec.Forwards {
@@ -111,6 +111,24 @@ func (l listener) serves(w wish) bool {
 // that w would only rather have is asked for once.
 func (l listener) elsewhere(w wish) bool {
 	return w.port != l.forward.Port() && (w.explicit || w.slot.dashboard && w.port != 0 && w.port != l.made.port)
+}
+
+// lost is the port that a dashboard had before when another user's process has it;
+// nil when not. A named port counts as had when the sandbox was up before and nobody
+// has just asked for it.
+func (l listener) lost(w wish, last int, how zeal, wasReady bool) *forward.Taken {
+	had := last
+	if w.explicit && wasReady && how != insist {
+		had = w.port
+	}
+	taken := l.instead
+	if taken == nil {
+		errors.As(l.problem, &taken)
+	}
+	if !w.slot.dashboard || taken == nil || taken.Port != had || taken.Other == "" {
+		return nil
+	}
+	return taken
 }
 
 // zeal is how far to go for a listener.
@@ -151,8 +169,14 @@ func (d *daemon) keepListeners(ctx context.Context, e *entry, how zeal) {
 			continue
 		default:
 			l = d.bind(ctx, e, w, l, last, how)
+			if taken := l.lost(w, last, how, o.Value.WasReady); taken != nil {
+				d.lostPort(ctx, e, taken.Port, taken.Other)
+			}
 		}
 		e.set(w.slot, l)
+		if w.slot.dashboard && l.forward != nil && ownPage(o.Value.Spec) {
+			d.notePage(ctx, e.id, l.forward.Port())
+		}
 		if l.forward != nil && !w.explicit && l.forward.Port() != last {
 			ports[w.slot] = l.forward.Port()
 		}
@@ -202,7 +226,11 @@ func (d *daemon) bind(ctx context.Context, e *entry, w wish, had listener, last 
 // try listens as wanted. last is the port that it had before; with exact it is that
 // one or none.
 func (d *daemon) try(ctx context.Context, e *entry, w wish, last int, exact bool) listener {
-	wanted := forward.Wanted{Bind: w.bind, Port: w.port, Explicit: w.explicit, Last: last}
+	wanted := forward.Wanted{Bind: w.bind, Port: w.port, Explicit: w.explicit, Last: last,
+		Shared: w.slot.dashboard, Trusted: w.access.Trusted()}
+	if w.slot.dashboard {
+		wanted.Avoid = d.othersPages(ctx, e.id)
+	}
 	if exact && !w.explicit {
 		wanted.Port, wanted.Explicit = last, true
 	}
@@ -294,6 +322,26 @@ func (d *daemon) announce(e *entry, l listener) {
 	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Normal", Reason: reason, Message: message})
 }
 
+// lostPort records that another user's process has the port that a dashboard had:
+// an open page that connects again shows its token there.
+func (d *daemon) lostPort(ctx context.Context, e *entry, port int, to string) {
+	news := false
+	_, err := d.store.Sandboxes.Change(ctx, e.id, func(o *store.Object[store.Sandbox]) error {
+		news = o.Value.LostPort != port || o.Value.LostTo != to
+		o.Value.LostPort, o.Value.LostTo = port, to
+		return nil
+	})
+	if err != nil {
+		d.log.Warn("record that another user has a dashboard's port", slog.String("sandbox", e.name), slog.Any("error", err))
+	}
+	if !news {
+		return
+	}
+	d.log.Warn("another user has the port of a dashboard", slog.String("sandbox", e.name), slog.Int("port", port), slog.String("user", to))
+	e.feed.AppendEvent(&openshellv1.PlatformEvent{TimestampMs: time.Now().UnixMilli(), Source: "gateway", Type: "Warning",
+		Reason: "dashboard-port-lost", Message: fmt.Sprintf("a process of user %s has port %d, which was the dashboard's", to, port)})
+}
+
 // remember records the ports that nobody named, so that they are the same after a
 // restart.
 func (d *daemon) remember(ctx context.Context, e *entry, ports map[slot]int) {
@@ -322,13 +370,11 @@ func (d *daemon) remember(ctx context.Context, e *entry, ports map[slot]int) {
 	}
 }
 
-// renewDashboard ends every connection through a sandbox's dashboard and has it
-// listen again.
-func (d *daemon) renewDashboard(ctx context.Context, e *entry) {
+// endDashboard ends every connection through a sandbox's dashboard, and its listener.
+func (d *daemon) endDashboard(e *entry) {
 	e.binding.Lock()
+	defer e.binding.Unlock()
 	d.end(e, slot{dashboard: true})
-	e.binding.Unlock()
-	d.keepListeners(ctx, e, insist)
 }
 
 // closeListeners ends all listeners of a sandbox with their connections.

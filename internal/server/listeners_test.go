@@ -532,3 +532,50 @@ func TestForwardsChangeWhileTheGatewayRestarts(t *testing.T) {
 		t.Error("no change was ever made")
 	}
 }
+
+// Where a sandbox had a page of its own making no other's dashboard comes up by
+// itself: to a browser it would be the same site. Its own comes back there, and who
+// names the port has it.
+func TestPortsOfOthersPagesAreAvoided(t *testing.T) {
+	g := servertest.Start(t)
+	board := func(name, agent string, port int) int {
+		t.Helper()
+		ready(t, g.Client(), name, sandbox.Spec{Agent: agent, Dashboard: sandbox.Dashboard{TargetPort: 4000, Port: port, PortExplicit: port != 0}})
+		return dashboard(t, g.Client(), name).Forward.Port
+	}
+	end := func(name string) {
+		t.Helper()
+		if _, err := g.Client().DeleteSandbox(within(t), name); err != nil {
+			t.Fatal(err)
+		}
+		deadline := time.Now().Add(servertest.Wait)
+		for {
+			list, err := g.Client().Inspect(within(t), false, name)
+			if errors.Is(err, gateway.ErrNotFound) || err == nil && len(list) == 0 {
+				return
+			}
+			if err != nil || time.Now().After(deadline) {
+				t.Fatalf("%s is not gone: %v", name, err)
+			}
+		}
+	}
+	first := board("first", "console", 0)
+	end("first")
+	if port := board("odd", "command", 0); port != first {
+		t.Fatalf("after a console on port %d: port %d", first, port)
+	}
+	g.Stop()
+	g.Run()
+	if port := dashboard(t, g.Client(), "odd").Forward.Port; port != first {
+		t.Errorf("its own page moved from port %d to %d", first, port)
+	}
+	end("odd")
+	g.Stop()
+	g.Run()
+	if port := board("later", "console", 0); port == first {
+		t.Errorf("another's dashboard is on port %d, where the page was", port)
+	}
+	if port := board("named", "console", first); port != first {
+		t.Errorf("port %d was named, it is %d", first, port)
+	}
+}

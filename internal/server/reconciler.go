@@ -96,10 +96,13 @@ func (d *daemon) pass(ctx context.Context, e *entry, own *effort) (again time.Du
 	live := d.observe(ctx, own)
 	if live.Known && !live.Alive {
 		e.setReport(nil)
+		if o.Value.TokenUntold && !o.Value.Deleting {
+			d.forgetOldToken(ctx, own, &o)
+		}
 	}
 	session := d.hub.Session(e.id)
 	view := e.view()
-	seen := reconcile.Observed{Wanted: o.Value.Wanted, Deleting: o.Value.Deleting, WasReady: o.Value.WasReady, Liveness: live,
+	seen := reconcile.Observed{Wanted: o.Value.Wanted, Deleting: o.Value.Deleting, WasReady: o.Value.WasReady, Liveness: live, Outdated: o.Value.TokenUntold,
 		Connected: session != nil, Unconnected: e.connection(live.Alive, session != nil, time.Now()), Report: view.Report,
 		RetryIn: time.Until(own.notBefore), LastError: own.lastError}
 	decision := reconcile.Decide(seen)
@@ -227,6 +230,9 @@ func (d *daemon) act(ctx context.Context, e *entry, own *effort, o store.Object[
 			d.log.Warn("start sandbox", slog.String("sandbox", e.name), slog.Any("error", err))
 		} else {
 			own.begun = time.Now()
+			if o.Value.TokenUntold {
+				d.tokenTold(ctx, &o)
+			}
 		}
 		return 0, false
 	case reconcile.Stop:

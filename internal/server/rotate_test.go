@@ -79,12 +79,18 @@ func rotateToken(t *testing.T, g *servertest.Gateway) {
 			t.Errorf("the session goes on %s: %v", side, err)
 		}
 	}
+	if i, err := c.WaitSandbox(within(t), "demo", func(string) {}); err != nil || i.Phase != sandbox.Ready {
+		t.Fatalf("the sandbox comes back: %s %s, %v", i.Phase, i.Message, err)
+	}
 	after := dashboard(t, c, "demo")
 	if after.Token.Reveal() == before.Token.Reveal() || after.Forward.Port != before.Forward.Port {
 		t.Errorf("token replaced: %v; port %d, it was %d", after.Token.Reveal() != before.Token.Reveal(), after.Forward.Port, before.Forward.Port)
 	}
 	if s, ok := g.Driver.Secrets(i.ID); !ok || s.Dashboard.Reveal() != after.Token.Reveal() {
-		t.Error("the driver keeps the old token")
+		t.Error("the agent was not told the new token")
+	}
+	if starts := calls(g, "Start "+i.ID); starts != 2 {
+		t.Errorf("started %d times", starts)
 	}
 
 	for name, want := range map[string]string{"other": "not found", "job": "no dashboard"} {
@@ -101,5 +107,50 @@ func rotateToken(t *testing.T, g *servertest.Gateway) {
 	}
 	if restart, err := u.RotateDashboardToken(within(t), "demo"); err != nil || restart {
 		t.Errorf("of a stopped sandbox: restart %v, %v", restart, err)
+	}
+}
+
+func calls(g *servertest.Gateway, call string) (n int) {
+	for _, c := range g.Driver.Calls() {
+		if c == call {
+			n++
+		}
+	}
+	return n
+}
+
+// A rotation is carried out also when its client is gone and the daemon dies right
+// after: until what takes the old token has ended nothing leads to it.
+func TestRotationSurvivesTheDaemon(t *testing.T) {
+	g := servertest.Start(t)
+	i := ready(t, g.Client(), "demo", sandbox.Spec{Agent: "command", Command: []string{"sleep", "9"}, Dashboard: sandbox.Dashboard{TargetPort: 4000}})
+	before := dashboard(t, g.Client(), "demo")
+	g.Driver.Fail("Stop", errors.New("not now"))
+	if restart, err := g.Client().(gateway.Updater).RotateDashboardToken(within(t), "demo"); err != nil || !restart {
+		t.Fatalf("rotate: restart %v, %v", restart, err)
+	}
+	g.Stop()
+	if starts := calls(g, "Start "+i.ID); starts != 1 {
+		t.Fatalf("started %d times by a daemon that could not end it", starts)
+	}
+	g.Run()
+	if d, err := g.Client().Dashboard(within(t), "demo", true); err != nil {
+		t.Fatal(err)
+	} else if d.Forward.Bound || d.Token.Reveal() == before.Token.Reveal() {
+		t.Errorf("while the agent takes the old token: bound %v, token replaced %v", d.Forward.Bound, d.Token.Reveal() != before.Token.Reveal())
+	}
+	g.Driver.Fail("Stop", nil)
+	s, err := g.Client().WaitSandbox(within(t), "demo", func(string) {})
+	if err != nil || s.Phase != sandbox.Ready {
+		t.Fatalf("%s %s, %v", s.Phase, s.Message, err)
+	}
+	after := dashboard(t, g.Client(), "demo")
+	if told, ok := g.Driver.Secrets(i.ID); !ok || told.Dashboard.Reveal() != after.Token.Reveal() || !after.Forward.Bound {
+		t.Errorf("told the new token: %v; bound: %v", ok && told.Dashboard.Reveal() == after.Token.Reveal(), after.Forward.Bound)
+	}
+	g.Stop()
+	g.Run()
+	if starts := calls(g, "Start "+i.ID); starts != 2 {
+		t.Errorf("started %d times", starts)
 	}
 }

@@ -87,6 +87,7 @@ func dashboardTo(o store.Object[store.Sandbox], v view) *creelv1.Forward {
 	}
 	f := listenerTo(o, v, dashboardWish(want))
 	f.WantedPort = uint32(want.Port)
+	f.LostPort, f.LostTo = uint32(o.Value.LostPort), o.Value.LostTo
 	if want.Stopped {
 		f.Stopped, f.Error, f.Reason = true, "its listener was stopped", ""
 	}

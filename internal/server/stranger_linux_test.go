@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	openshellv1 "creel/api/openshell/v1"
+	"creel/internal/gateway"
+	"creel/internal/sandbox"
 	"creel/internal/server/servertest"
 	"creel/test/require"
 )
@@ -53,6 +55,80 @@ func connectAs(uid int, socket string) (net.Conn, error) {
 	}()
 	c := <-done
 	return c.conn, c.err
+}
+
+// listenAs listens on a port of loopback as another user; see connectAs.
+func listenAs(t *testing.T, uid, port int) {
+	t.Helper()
+	type listening struct {
+		file *os.File
+		err  error
+	}
+	done := make(chan listening)
+	go func() {
+		runtime.LockOSThread()
+		var l listening
+		defer func() { done <- l }()
+		if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
+			l.err = fmt.Errorf("become user %d: %w", uid, errno)
+			return
+		}
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			l.err = err
+			return
+		}
+		l.file = os.NewFile(uintptr(fd), "listener")
+		l.err = errors.Join(unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEADDR, 1),
+			unix.Bind(fd, &unix.SockaddrInet4{Port: port, Addr: [4]byte{127, 0, 0, 1}}), unix.Listen(fd, 8))
+	}()
+	l := <-done
+	if l.file != nil {
+		t.Cleanup(func() { _ = l.file.Close() })
+	}
+	if l.err != nil {
+		t.Fatal(l.err)
+	}
+}
+
+// A port that another user took while the gateway was down is told of until the
+// token is a new one: an open page may have shown the old one there.
+func TestPortLostToAStranger(t *testing.T) {
+	require.Feature(t, "root", os.Geteuid() == 0, "run the tests as root: only root can act as two users")
+	for name, explicit := range map[string]bool{"a free port": false, "a named port": true} {
+		t.Run(name, func(t *testing.T) {
+			g := servertest.Start(t)
+			spec := sandbox.Spec{Agent: "command", Command: []string{"sleep", "9"}, Dashboard: sandbox.Dashboard{TargetPort: 4000}}
+			if explicit {
+				spec.Dashboard.Port, spec.Dashboard.PortExplicit = unoccupied(t), true
+			}
+			ready(t, g.Client(), "demo", spec)
+			port := dashboard(t, g.Client(), "demo").Forward.Port
+			g.Stop()
+			g.Run()
+			if d := inspected(t, g.Client(), "demo").Dashboard; d.LostPort != 0 {
+				t.Fatalf("lost %d to %q before anybody took it", d.LostPort, d.LostTo)
+			}
+			g.Stop()
+			listenAs(t, stranger, port)
+			g.Run()
+			d := inspected(t, g.Client(), "demo").Dashboard
+			if d.LostPort != port || d.LostTo == "" || d.Bound == explicit {
+				t.Fatalf("lost %d to %q, want %d; bound: %v", d.LostPort, d.LostTo, port, d.Bound)
+			}
+			g.Stop()
+			g.Run()
+			if d := inspected(t, g.Client(), "demo").Dashboard; d.LostPort != port {
+				t.Error("forgotten after another restart")
+			}
+			if _, err := g.Client().(gateway.Updater).RotateDashboardToken(within(t), "demo"); err != nil {
+				t.Fatal(err)
+			}
+			if d := inspected(t, g.Client(), "demo").Dashboard; d.LostPort != 0 && !explicit {
+				t.Error("still told of after a new token")
+			}
+		})
+	}
 }
 
 // healthAs asks for health, which anybody may ask, over the Unix socket.

@@ -107,6 +107,7 @@ func TestE2E(t *testing.T) {
 	t.Run("full", testFull)
 	t.Run("browser", testBrowser)
 	t.Run("dashboard-rotate-token", testRotateToken)
+	t.Run("dashboard-rotate-token-killed", testRotateKilled)
 	t.Run("agent-openclaw", testOpenClaw)
 	t.Run("web-search-verify", testOpenClawShaped)
 	t.Run("dashboard-proxy", testDashboardProxy)

@@ -1,6 +1,8 @@
 package e2e
 
 import (
+	"net/http"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -46,4 +48,33 @@ func testRotateToken(t *testing.T) {
 	h.output.Reset()
 	h.secrets = append(h.secrets, oldToken)
 	h.noSecrets()
+}
+
+// Who rotated a token may go away as soon as the gateway knows of it: the old token
+// is out and the new one opens all the same.
+func testRotateKilled(t *testing.T) {
+	h, _ := stack(t)
+	page, old, _ := strings.Cut(h.authenticated(), "#token=")
+	cmd := exec.Command(creel, "dashboard", "claw", "--rotate-token", "--yes")
+	cmd.Env = h.env
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, "the gateway knows of it", func() bool { return strings.Contains(h.logs(), "dashboard token rotated") })
+	_ = cmd.Process.Kill()
+	_ = cmd.Wait()
+	var fresh string
+	eventually(t, "the dashboard opens again", func() bool {
+		r := h.run("dashboard", "claw", "--show-token")
+		_, fresh, _ = strings.Cut(strings.TrimSpace(r.stdout), "#token=")
+		return r.code == 0 && fresh != ""
+	})
+	if fresh == old {
+		t.Fatal("the token is the same")
+	}
+	for token, want := range map[string]int{old: http.StatusUnauthorized, fresh: http.StatusOK} {
+		if got := status(t, http.DefaultClient, page+"api/info", "", http.Header{"Authorization": {"Bearer " + token}}); got != want {
+			t.Errorf("status %d, want %d; the new token: %v", got, want, token == fresh)
+		}
+	}
 }

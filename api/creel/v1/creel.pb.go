@@ -71,8 +71,8 @@ func (x *RotateDashboardTokenRequest) GetName() string {
 
 type RotateDashboardTokenResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// restart_needed: the agent is told its token when it is started and takes the
-	// old one until it is started again.
+	// restart_needed: the agent is told its token when it is started, so the gateway
+	// starts its sandbox again; nobody reaches the agent until then.
 	RestartNeeded bool `protobuf:"varint,1,opt,name=restart_needed,json=restartNeeded,proto3" json:"restart_needed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -927,7 +927,12 @@ type Forward struct {
 	Connections uint32 `protobuf:"varint,11,opt,name=connections,proto3" json:"connections,omitempty"`
 	Refused     uint64 `protobuf:"varint,12,opt,name=refused,proto3" json:"refused,omitempty"`
 	// reason is the advisory that explains error, empty without one.
-	Reason        string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,13,opt,name=reason,proto3" json:"reason,omitempty"`
+	// lost_port is the port that a dashboard had and that a process of another user,
+	// lost_to, was found to have; 0 and empty without one, and after the dashboard's
+	// token was rotated.
+	LostPort      uint32 `protobuf:"varint,14,opt,name=lost_port,json=lostPort,proto3" json:"lost_port,omitempty"`
+	LostTo        string `protobuf:"bytes,15,opt,name=lost_to,json=lostTo,proto3" json:"lost_to,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1049,6 +1054,20 @@ func (x *Forward) GetRefused() uint64 {
 func (x *Forward) GetReason() string {
 	if x != nil {
 		return x.Reason
+	}
+	return ""
+}
+
+func (x *Forward) GetLostPort() uint32 {
+	if x != nil {
+		return x.LostPort
+	}
+	return 0
+}
+
+func (x *Forward) GetLostTo() string {
+	if x != nil {
+		return x.LostTo
 	}
 	return ""
 }
@@ -1840,7 +1859,7 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	"\amessage\x18\x02 \x01(\tR\amessage\x12\x17\n" +
 	"\atook_us\x18\x03 \x01(\x03R\x06tookUs\x12\x1f\n" +
 	"\vhttp_status\x18\x04 \x01(\x05R\n" +
-	"httpStatus\"\xe1\x02\n" +
+	"httpStatus\"\x97\x03\n" +
 	"\aForward\x12\x18\n" +
 	"\asandbox\x18\x01 \x01(\tR\asandbox\x12\x12\n" +
 	"\x04bind\x18\x02 \x01(\tR\x04bind\x12\x12\n" +
@@ -1858,7 +1877,9 @@ const file_creel_v1_creel_proto_rawDesc = "" +
 	" \x01(\tR\atakenBy\x12 \n" +
 	"\vconnections\x18\v \x01(\rR\vconnections\x12\x18\n" +
 	"\arefused\x18\f \x01(\x04R\arefused\x12\x16\n" +
-	"\x06reason\x18\r \x01(\tR\x06reason\"H\n" +
+	"\x06reason\x18\r \x01(\tR\x06reason\x12\x1b\n" +
+	"\tlost_port\x18\x0e \x01(\rR\blostPort\x12\x17\n" +
+	"\alost_to\x18\x0f \x01(\tR\x06lostTo\"H\n" +
 	"\x13GetDashboardRequest\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x1d\n" +
 	"\n" +

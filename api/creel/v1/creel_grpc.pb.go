@@ -54,8 +54,9 @@ type CreelClient interface {
 	// stay. Its listeners follow at once, and those that are as wanted already stay
 	// with their connections; everything else follows at the sandbox's next start.
 	UpdateSandbox(ctx context.Context, in *UpdateSandboxRequest, opts ...grpc.CallOption) (*UpdateSandboxResponse, error)
-	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
-	// connection through its forward.
+	// RotateDashboardToken gives a sandbox's dashboard a new token, ends every
+	// connection through its forward, and starts the sandbox again if it runs. The
+	// answer does not wait for that.
 	RotateDashboardToken(ctx context.Context, in *RotateDashboardTokenRequest, opts ...grpc.CallOption) (*RotateDashboardTokenResponse, error)
 	// UpdateForwards replaces where a sandbox's dashboard and forwards listen and how
 	// the dashboard is reached, and nothing else of it. What could not be bound is in the answer: its wish is kept
@@ -163,8 +164,9 @@ type CreelServer interface {
 	// stay. Its listeners follow at once, and those that are as wanted already stay
 	// with their connections; everything else follows at the sandbox's next start.
 	UpdateSandbox(context.Context, *UpdateSandboxRequest) (*UpdateSandboxResponse, error)
-	// RotateDashboardToken gives a sandbox's dashboard a new token and ends every
-	// connection through its forward.
+	// RotateDashboardToken gives a sandbox's dashboard a new token, ends every
+	// connection through its forward, and starts the sandbox again if it runs. The
+	// answer does not wait for that.
 	RotateDashboardToken(context.Context, *RotateDashboardTokenRequest) (*RotateDashboardTokenResponse, error)
 	// UpdateForwards replaces where a sandbox's dashboard and forwards listen and how
 	// the dashboard is reached, and nothing else of it. What could not be bound is in the answer: its wish is kept

@@ -32,13 +32,6 @@ const (
 	tellEvery = time.Minute
 )
 
-// How many connections may be open that have not shown a token. One address can
-// take only so many, so that it cannot keep the others out.
-const (
-	maxStrangers       = 128
-	maxStrangersOfPeer = 16
-)
-
 // bucket fills with failures and leaks.
 type bucket struct {
 	failures float64
@@ -156,34 +149,4 @@ func nameOf(peer netip.Addr) string {
 		return "an unknown address"
 	}
 	return peer.String()
-}
-
-// lobby counts the connections that have not shown a token.
-type lobby struct {
-	mu    sync.Mutex
-	total int
-	of    map[netip.Prefix]int
-}
-
-// enter takes a place and returns how it is given back, nil when there is none.
-func (l *lobby) enter(peer netip.Addr) (leave func()) {
-	key := networkOf(peer)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.total >= maxStrangers || l.of[key] >= maxStrangersOfPeer {
-		return nil
-	}
-	if l.of == nil {
-		l.of = map[netip.Prefix]int{}
-	}
-	l.total++
-	l.of[key]++
-	return sync.OnceFunc(func() {
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		l.total--
-		if l.of[key]--; l.of[key] == 0 {
-			delete(l.of, key)
-		}
-	})
 }

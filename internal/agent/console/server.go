@@ -82,7 +82,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET /ws", s.socket)
 	mux.HandleFunc("GET /assets/{hash}/{file}", s.assets.serveFile)
 	mux.HandleFunc("GET /{$}", s.assets.servePage)
-	return guard(belowPrefix(mux))
+	return guard(evictWorkers(belowPrefix(mux)))
 }
 
 func (s *server) health(w http.ResponseWriter, _ *http.Request) {

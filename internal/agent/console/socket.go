@@ -22,12 +22,14 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, "this origin is not allowed", http.StatusForbidden)
 		return
 	}
-	known := s.strangers.enter(requestOf(r).Client)
-	if known == nil {
+	unknown, drop := context.WithCancel(s.ctx)
+	defer drop()
+	stranger := s.strangers.enter(r.Context(), requestOf(r).Client, drop)
+	if stranger == nil {
 		http.Error(w, "too many connections that have not shown a token", http.StatusServiceUnavailable)
 		return
 	}
-	defer known()
+	defer stranger.leave()
 	// Once it is a WebSocket the server's shutdown does not know of it any more.
 	s.talk.work.Add(1)
 	defer s.talk.work.Done()
@@ -41,11 +43,11 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 
-	first, ok := s.firstMessage(ctx, conn, r)
+	first, ok := s.firstMessage(unknown, conn, r, stranger)
 	if !ok {
 		return
 	}
-	known()
+	stranger.leave()
 	if first.Probe {
 		if write(ctx, conn, encode(s.talk.greet(nil))) == nil {
 			conn.Close(websocket.StatusNormalClosure, "")
@@ -68,8 +70,8 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	s.receive(ctx, conn, v)
 }
 
-// firstMessage waits for the right token.
-func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *http.Request) (request, bool) {
+// firstMessage waits for the right token, for as long as the stranger has its place.
+func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *http.Request, who *stranger) (request, bool) {
 	waiting, cancel := budget.Context(ctx, budget.Probe, "wait for the token")
 	defer cancel()
 	// Read would tear the connection down when its context ends; the page shall
@@ -91,25 +93,13 @@ func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *h
 		return request{}, false
 	}
 	if !s.authentic(credential.NewSecret(r.Token)) {
-		hold(ctx, s.failed(from, r.Probe))
+		// It keeps its place meanwhile, which is what bounds the guesses.
+		who.fail()
+		await(ctx, s.failed(from, r.Probe))
 		conn.Close(closeBadToken, "the token is wrong")
 		return request{}, false
 	}
 	return r, true
-}
-
-// hold waits before a wrong token is answered. It keeps the connection's place
-// among the strangers taken meanwhile, which is what bounds the guesses.
-func hold(ctx context.Context, wait time.Duration) {
-	if wait <= 0 {
-		return
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-ctx.Done():
-	}
 }
 
 func (s *server) receive(ctx context.Context, conn *websocket.Conn, v *viewer) {

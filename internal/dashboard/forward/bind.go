@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/netip"
+	"os"
 	"strconv"
 	"syscall"
 	"time"
@@ -27,6 +29,12 @@ type Wanted struct {
 	Port     int
 	Explicit bool
 	Last     int // the port it had before; 0 without one
+	// Avoid are ports that are not tried unless they are Last or Explicit.
+	Avoid []int
+	// Shared: no address takes more than its Share of the connections, but those of
+	// this machine and of Trusted networks.
+	Shared  bool
+	Trusted []netip.Prefix
 }
 
 // Taken is a port that somebody else listens on.
@@ -34,6 +42,7 @@ type Taken struct {
 	Port   int
 	Holder string // e.g. "nginx (pid 123)"; "another process" when it cannot be seen
 	PID    int    // 0 when it cannot be seen
+	Other  string // the user whose it is, when that is another than this process's
 	Err    error
 }
 
@@ -47,6 +56,9 @@ func taken(port int, err error) *Taken {
 	t := &Taken{Port: port, Holder: "another process", Err: err}
 	if h, ok := host.PortHolder(port); ok {
 		t.Holder, t.PID = h.Short(), h.PID
+		if h.UID != os.Geteuid() {
+			t.Other = h.User
+		}
 	}
 	return t
 }
@@ -65,6 +77,9 @@ func candidates(w Wanted) []int {
 		}
 	}
 	add(w.Last)
+	for _, p := range w.Avoid {
+		seen[p] = true
+	}
 	add(w.Port)
 	for p := FirstPort; p <= LastPort; p++ {
 		add(p)

@@ -13,10 +13,6 @@ import (
 	"time"
 )
 
-// MaxConnections is how many connections one forward carries at a time. One more
-// is reset at once, and counted.
-const MaxConnections = 512
-
 // window is how many bytes the kernel takes from one end of a connection that the
 // other does not read; it counts them double.
 const window = 1 << 20
@@ -36,7 +32,7 @@ type Forward struct {
 	log      *slog.Logger
 	ctx      context.Context
 	cancel   context.CancelFunc
-	places   chan struct{}
+	places   *places
 	refused  atomic.Uint64
 	work     sync.WaitGroup
 }
@@ -47,7 +43,7 @@ func Listen(ctx context.Context, w Wanted, dial Dial, log *slog.Logger) (*Forwar
 	if err != nil {
 		return nil, err
 	}
-	f := &Forward{listener: l, taken: taken, dial: dial, log: log, places: make(chan struct{}, MaxConnections)}
+	f := &Forward{listener: l, taken: taken, dial: dial, log: log, places: newPlaces(w)}
 	f.ctx, f.cancel = context.WithCancel(context.WithoutCancel(ctx))
 	f.work.Add(1)
 	go f.accept()
@@ -61,9 +57,9 @@ func (f *Forward) Port() int { return f.listener.Addr().(*net.TCPAddr).Port }
 // bound; nil when it has the one that was tried first.
 func (f *Forward) Taken() *Taken { return f.taken }
 
-// Connections tells how many are carried now and how many were refused so far
-// because there were MaxConnections.
-func (f *Forward) Connections() (open int, refused uint64) { return len(f.places), f.refused.Load() }
+// Connections tells how many are carried now and how many were refused or ended so
+// far because there were too many.
+func (f *Forward) Connections() (open int, refused uint64) { return f.places.count(), f.refused.Load() }
 
 // Close gives the port back, ends the connections and returns when they have
 // ended.
@@ -96,29 +92,35 @@ func (f *Forward) accept() {
 				return
 			}
 		}
-		select {
-		case f.places <- struct{}{}:
-			full = false
-		default:
+		mine, ended := f.places.take(f.ctx, c, f.places.sharer(c.RemoteAddr()))
+		if ended != nil || mine == nil {
 			f.refused.Add(1)
-			reset(c)
 			if !full { // once, not once a connection
 				full = true
-				f.log.Warn("a forward has no place for more connections", slog.Int("port", f.Port()), slog.Int("connections", MaxConnections))
+				f.log.Warn("a forward has no place for more connections", slog.Int("port", f.Port()), slog.Int("connections", f.places.count()),
+					slog.String("from", c.RemoteAddr().String()))
 			}
+		} else {
+			full = false
+		}
+		if ended != nil {
+			ended.end()
+		}
+		if mine == nil {
+			reset(c)
 			continue
 		}
 		f.work.Add(1)
 		go func() {
 			defer f.work.Done()
-			defer func() { <-f.places }()
-			f.serve(c)
+			defer f.places.give(mine)
+			f.serve(mine.ctx, c)
 		}()
 	}
 }
 
-func (f *Forward) serve(outside *net.TCPConn) {
-	inside, err := f.dial(f.ctx, outside)
+func (f *Forward) serve(ctx context.Context, outside *net.TCPConn) {
+	inside, err := f.dial(ctx, outside)
 	if err != nil {
 		reset(outside)
 		f.log.Debug("reach into sandbox", slog.Int("port", f.Port()), slog.Any("error", err))
@@ -129,7 +131,7 @@ func (f *Forward) serve(outside *net.TCPConn) {
 			_ = tcp.SetReadBuffer(window) // else the kernel's own choice, which is larger
 		}
 	}
-	Join(f.ctx, outside, inside)
+	Join(ctx, outside, inside)
 }
 
 // reset says "nobody there"; an orderly end would look like an empty answer.

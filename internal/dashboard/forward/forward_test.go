@@ -8,7 +8,9 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -31,6 +33,9 @@ func TestCandidates(t *testing.T) {
 		"last one first":     {Wanted{Last: 40000}, append([]int{40000}, usual...)},
 		"last is usual":      {Wanted{Last: 18790}, []int{18790, 18789, 18791, 18792, 18793, 18794, 18795, 18796, 18797, 18798, 18799, 0}},
 		"asked for":          {Wanted{Port: 9000, Last: 9001}, append([]int{9001, 9000}, usual...)},
+		"avoided":            {Wanted{Port: 18795, Last: 18790, Avoid: []int{18789, 18790, 18795}}, []int{18790, 18791, 18792, 18793, 18794, 18796, 18797, 18798, 18799, 0}},
+		"avoided, all":       {Wanted{Avoid: usual}, []int{0}},
+		"avoided, wanted":    {Wanted{Port: 9000, Explicit: true, Avoid: []int{9000}}, []int{9000}},
 		"insisted on":        {Wanted{Port: 9000, Last: 9001, Explicit: true}, []int{9000}},
 		"insists on nothing": {Wanted{Explicit: true}, usual},
 	} {
@@ -192,6 +197,111 @@ func TestConnectionsAreBounded(t *testing.T) {
 	if now, _ := f.Connections(); now != 0 {
 		t.Errorf("%d are served after the end", now)
 	}
+}
+
+// One address on another machine gets its share and no more; this machine's own and
+// a trusted proxy's get what there is.
+func TestSharedPlaces(t *testing.T) {
+	trusted := []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8")}
+	for name, x := range map[string]struct {
+		wanted Wanted
+		from   []string // in turn
+		shared bool
+	}{
+		"another machine":     {Wanted{Shared: true, Trusted: trusted}, []string{"192.0.2.1"}, true},
+		"an IPv6 host":        {Wanted{Shared: true}, []string{"2001:db8::1", "2001:db8::2"}, true},
+		"IPv6 hosts":          {Wanted{Shared: true}, []string{"2001:db8:0:1::1", "2001:db8:0:2::1"}, false},
+		"written as IPv6":     {Wanted{Shared: true}, []string{"::ffff:192.0.2.1", "192.0.2.1"}, true},
+		"this machine":        {Wanted{Shared: true}, []string{"127.0.0.1"}, false},
+		"a trusted proxy":     {Wanted{Shared: true, Trusted: trusted}, []string{"10.1.2.3"}, false},
+		"an ordinary forward": {Wanted{}, []string{"192.0.2.1"}, false},
+	} {
+		p := newPlaces(x.wanted)
+		share := func(text string) bool {
+			of := p.sharer(&net.TCPAddr{IP: net.ParseIP(text), Port: 5})
+			p.from[of]++
+			return of.IsValid() && p.from[of] > 1
+		}
+		share(x.from[0])
+		if got := share(x.from[len(x.from)-1]); got != x.shared {
+			t.Errorf("%s: counts together: %v", name, got)
+		}
+	}
+
+	p := newPlaces(Wanted{Shared: true})
+	stranger := netip.MustParsePrefix("192.0.2.1/32")
+	for n := range Share {
+		if mine, _ := p.take(t.Context(), nil, stranger); mine == nil {
+			t.Fatalf("number %d of its share is refused", n)
+		}
+	}
+	if mine, ended := p.take(t.Context(), nil, stranger); mine != nil || ended != nil {
+		t.Error("one more than its share")
+	}
+	mine, _ := p.take(t.Context(), nil, netip.MustParsePrefix("192.0.2.2/32"))
+	if mine == nil {
+		t.Fatal("another address is kept out")
+	}
+	p.give(mine)
+	p.give(mine)
+	if p.count() != Share || len(p.from) != 1 {
+		t.Errorf("left over: %d, %v", p.count(), p.from)
+	}
+}
+
+// A dashboard full of connections that say nothing lets the next one in, which may
+// be its owner's.
+func TestMuteConnectionsMakeRoom(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("idleness cannot be told here")
+	}
+	inside := echo(t)
+	f := listen(t, Wanted{Shared: true}, func(ctx context.Context, _ net.Conn) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, "tcp", inside.Addr().String())
+	})
+	said := dialled(t, f)
+	if _, err := said.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	for range MaxConnections - 1 {
+		dialled(t, f)
+	}
+	deadline := time.Now().Add(20 * time.Second)
+	for {
+		if answers(f.Port(), "owner") {
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody gets in")
+		}
+	}
+	if open, refused := f.Connections(); refused == 0 || open > MaxConnections {
+		t.Errorf("%d open, %d ended or refused", open, refused)
+	}
+	if err := said.CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	if all, err := io.ReadAll(said); err != nil || string(all) != "x" {
+		t.Errorf("one that was used a moment ago was ended: %q, %v", all, err)
+	}
+}
+
+// answers reports whether a connection comes through and carries text there and back.
+func answers(port int, text string) bool {
+	c, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return false // reset before it was through
+	}
+	defer c.Close()
+	_ = c.SetDeadline(time.Now().Add(20 * time.Second))
+	if _, err := c.Write([]byte(text)); err != nil {
+		return false
+	}
+	if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+		return false
+	}
+	all, err := io.ReadAll(c)
+	return err == nil && string(all) == text
 }
 
 func TestCloseEndsConnections(t *testing.T) {

@@ -64,7 +64,8 @@ func healthFrom(a *creelv1.AgentHealth) gateway.AgentHealth {
 func forwardFrom(f *creelv1.Forward) gateway.Forward {
 	return gateway.Forward{Sandbox: f.GetSandbox(), Bind: f.GetBind(), Port: int(f.GetPort()), WantedPort: int(f.GetWantedPort()),
 		TargetPort: int(f.GetTargetPort()), Bound: f.GetBound(), Stopped: f.GetStopped(), Error: f.GetError(), Reason: f.GetReason(),
-		TakenPort: int(f.GetTakenPort()), TakenBy: f.GetTakenBy(), Connections: int(f.GetConnections()), Refused: f.GetRefused()}
+		TakenPort: int(f.GetTakenPort()), TakenBy: f.GetTakenBy(),
+		LostPort: int(f.GetLostPort()), LostTo: f.GetLostTo(), Connections: int(f.GetConnections()), Refused: f.GetRefused()}
 }
 
 func stateFrom(p *creelv1.SandboxState) sandbox.State {

@@ -15,6 +15,9 @@ type Observed struct {
 	Deleting bool
 	WasReady bool // it was Ready once: coming up again is starting, not provisioning
 	Liveness sandbox.Liveness
+	// Outdated is set while what runs may have been started with a dashboard token that
+	// is not to open it any more.
+	Outdated bool
 	// Connected is whether its supervisor holds a session; Unconnected how long it
 	// has been alive without one.
 	Connected   bool
@@ -78,6 +81,8 @@ func Decide(o Observed) Decision {
 		rising = sandbox.Starting
 	}
 	switch {
+	case o.Liveness.Alive && o.Outdated:
+		return Decision{Stop, sandbox.Starting, "ending what was started with its old dashboard token", moving}
 	case !o.Liveness.Alive && o.RetryIn > 0:
 		return Decision{Wait, sandbox.Error, "did not start: " + o.LastError, o.RetryIn}
 	case !o.Liveness.Alive:

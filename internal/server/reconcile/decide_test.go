@@ -40,6 +40,9 @@ func TestDecide(t *testing.T) {
 		"unwanted, alive":      {Observed{Wanted: sandbox.NotRunning, Liveness: alive, Connected: true}, Stop, sandbox.Stopping, ""},
 		"unwanted, dead":       {Observed{Wanted: sandbox.NotRunning, Liveness: dead}, Wait, sandbox.Stopped, ""},
 		"deleted, alive":       {Observed{Wanted: sandbox.Running, Deleting: true, Liveness: alive, Connected: true}, Destroy, sandbox.Deleting, ""},
+		"outdated":             {Observed{Wanted: sandbox.Running, Liveness: alive, Connected: true, Outdated: true, Report: main(sandbox.ProcRunning)}, Stop, sandbox.Starting, "old dashboard token"},
+		"outdated, not seen":   {Observed{Wanted: sandbox.Running, Liveness: unseen, Outdated: true}, Wait, sandbox.UnknownPhase, ""},
+		"outdated and gone":    {Observed{Wanted: sandbox.Running, Liveness: dead, WasReady: true, Outdated: true}, Start, sandbox.Starting, ""},
 		"seen last as running": {Observed{Wanted: sandbox.Running, Liveness: dead, Report: main(sandbox.ProcRunning)}, Start, sandbox.Provisioning, ""},
 	} {
 		d := Decide(x.o)
@@ -54,7 +57,7 @@ func TestDecide(t *testing.T) {
 func TestDecideProperties(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := Observed{Wanted: rapid.SampledFrom([]sandbox.Wanted{sandbox.Running, sandbox.NotRunning, ""}).Draw(t, "wanted"),
-			Deleting: rapid.Bool().Draw(t, "deleting"), WasReady: rapid.Bool().Draw(t, "was ready"), Connected: rapid.Bool().Draw(t, "connected"),
+			Deleting: rapid.Bool().Draw(t, "deleting"), WasReady: rapid.Bool().Draw(t, "was ready"), Outdated: rapid.Bool().Draw(t, "outdated"), Connected: rapid.Bool().Draw(t, "connected"),
 			Liveness:    sandbox.Liveness{Known: rapid.Bool().Draw(t, "known"), Alive: rapid.Bool().Draw(t, "alive")},
 			Unconnected: time.Duration(rapid.Int64Range(0, int64(time.Hour)).Draw(t, "unconnected")),
 			RetryIn:     time.Duration(rapid.Int64Range(-int64(time.Minute), int64(time.Minute)).Draw(t, "retry"))}

@@ -58,6 +58,7 @@ type Store struct {
 	Providers Collection[Provider]
 	Routes    Collection[Route]
 	Sessions  Collection[Session]
+	Pages     Collection[Pages]
 }
 
 // Open opens the database at path, or makes one. A file that is not ours, of a
@@ -92,6 +93,7 @@ func Open(ctx context.Context, path string) (*Store, error) {
 	s.Providers = newCollection[Provider](s, "provider")
 	s.Routes = newCollection[Route](s, "inference_route")
 	s.Sessions = newCollection[Session](s, "ssh_session")
+	s.Pages = newCollection[Pages](s, "dashboard_pages")
 	return s, nil
 }
 

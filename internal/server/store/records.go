@@ -24,12 +24,20 @@ type Sandbox struct {
 	// DashboardPort is the port that the dashboard's listener had last; it is asked
 	// for again after a restart.
 	DashboardPort int `json:"dashboard_port,omitempty"`
+	// LostPort is a port that the dashboard had and that a process of another user,
+	// LostTo, was found to have, until the token is rotated: open pages may have shown
+	// it there.
+	LostPort int    `json:"lost_port,omitempty"`
+	LostTo   string `json:"lost_to,omitempty"`
 	// ForwardPorts are the ports that forwards had last for which nobody named one, by
 	// their port inside.
 	ForwardPorts map[int]int `json:"forward_ports,omitempty"`
 	// DashboardToken and RelayToken are sealed by the gateway's keyring.
 	DashboardToken []byte `json:"dashboard_token"`
-	RelayToken     []byte `json:"relay_token"`
+	// TokenUntold is set with a new DashboardToken and until nothing is left that was
+	// started with the one before: while it is, the dashboard has no listener.
+	TokenUntold bool   `json:"token_untold,omitempty"`
+	RelayToken  []byte `json:"relay_token"`
 	// PolicyStatus is what the supervisor reported of version 1: "", "loaded" or
 	// "failed"; PolicyError is its reason.
 	PolicyStatus   string    `json:"policy_status,omitempty"`
@@ -51,6 +59,19 @@ type Route struct {
 	Provider    string `json:"provider"`
 	Model       string `json:"model"`
 	TimeoutSecs uint64 `json:"timeout_secs,omitempty"`
+}
+
+// Pages are the ports of this machine at which sandboxes had pages of their own
+// making, the newest last. A browser takes what comes later at such a port for the
+// same site, and a page may have left a worker there.
+type Pages struct {
+	Ports []Page `json:"ports"`
+}
+
+// Page is a port and the id of the sandbox whose page was there last.
+type Page struct {
+	Port    int    `json:"port"`
+	Sandbox string `json:"sandbox"`
 }
 
 // Session is a permission to reach into a sandbox through ForwardTcp. Its object
