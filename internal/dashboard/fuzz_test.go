@@ -78,7 +78,7 @@ func FuzzToken(f *testing.F) {
 	f.Add("https://agent.example/x#token=old", "a b+%/#é")
 	f.Fuzz(func(t *testing.T, base, token string) {
 		if _, err := parse(base); err != nil || token == "" {
-			t.Skip()
+			return
 		}
 		full := AuthenticatedURL(base, token)
 		_, fragment, _ := strings.Cut(full, "#")
