@@ -104,7 +104,9 @@ func TestForwardsAreKept(t *testing.T) {
 	c = g.Client()
 	same("after a restart of the gateway", c)
 
+	ended := g.Driver.Supervisor(i.ID)
 	g.Driver.Die(i.ID)
+	replaced(t, g, i.ID, ended)
 	await(t, c, "demo")
 	same("after its supervisor's end", c)
 
@@ -128,6 +130,25 @@ func TestForwardsAreKept(t *testing.T) {
 	for _, f := range before {
 		if _, err := net.DialTimeout("tcp", fmt.Sprintf("127.0.0.1:%d", f.Port), time.Second); err == nil {
 			t.Errorf("port %d outlived its sandbox", f.Port)
+		}
+	}
+}
+
+// replaced waits until another supervisor than one that ended runs a sandbox: what is
+// said of the sandbox before is of the time before its end.
+func replaced(t *testing.T, g *servertest.Gateway, id string, ended *servertest.Supervisor) {
+	t.Helper()
+	ctx := within(t)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if now := g.Driver.Supervisor(id); now != nil && now != ended {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("its supervisor was not replaced")
 		}
 	}
 }
