@@ -81,6 +81,21 @@ func TestKubeconfigIsAbsolute(t *testing.T) {
 	}
 }
 
+// A declared endpoint is taken back by an empty one, and by nothing else.
+func TestEndpointIsTakenBack(t *testing.T) {
+	d := desired.New("creel")
+	d.Runtime, d.Driver, d.Gateway.Endpoint = desired.Kubernetes, "kubernetes", "https://gateway.example:8443"
+	for _, c := range []struct {
+		flags map[Key]string
+		want  string
+	}{{map[Key]string{}, d.Gateway.Endpoint}, {map[Key]string{GatewayEndpoint: ""}, ""}, {map[Key]string{GatewayEndpoint: "https://other.example:1"}, "https://other.example:1"}} {
+		s, err := Settle(t.Context(), Inputs{Gateway: "creel", Recorded: &d, GatewayOnly: true, Flags: c.flags, Getenv: func(string) string { return "" }})
+		if err != nil || s.Document.Gateway.Endpoint != c.want {
+			t.Errorf("%v: endpoint %q, want %q (%v)", c.flags, s.Document.Gateway.Endpoint, c.want, err)
+		}
+	}
+}
+
 // A fresh start forgets answers about the model, and not how and where the gateway
 // is run.
 func TestFreshKeepsTheRuntime(t *testing.T) {

@@ -36,7 +36,9 @@ const (
 )
 
 // Erasable reports whether an empty answer takes a recorded one back.
-func (k Key) Erasable() bool { return k == DashboardBind || k == PublicURL || k == TrustedProxies }
+func (k Key) Erasable() bool {
+	return k == DashboardBind || k == PublicURL || k == TrustedProxies || k == GatewayEndpoint
+}
 
 // Question is where an answer may come from, beside the flag named like the key.
 type Question struct {
@@ -64,7 +66,7 @@ func Questions() []Question {
 		{AgentPort, []string{"CREEL_AGENT_PORT"}, "port that the agent's own web page listens on inside (agent command)"},
 		{HealthPath, []string{"CREEL_HEALTH_PATH"}, "path that says whether the agent is healthy (agent command)"},
 		{GatewayPort, []string{"CREEL_GATEWAY_PORT", "NEMOCLAW_GATEWAY_PORT"}, "port of the gateway"},
-		{GatewayEndpoint, []string{"CREEL_GATEWAY_ENDPOINT"}, "URL of the gateway (runtime external, or in place of a port-forward on kubernetes)"},
+		{GatewayEndpoint, []string{"CREEL_GATEWAY_ENDPOINT"}, "URL of the gateway (runtime external, or in place of a port-forward on kubernetes); empty takes it back"},
 		{Kubeconfig, []string{"CREEL_KUBECONFIG"}, "kubeconfig of the cluster (runtime kubernetes); else what kubectl would take"},
 		{KubeContext, []string{"CREEL_KUBE_CONTEXT"}, "context of the kubeconfig (runtime kubernetes)"},
 		{Namespace, []string{"CREEL_NAMESPACE"}, "namespace of the gateway in its cluster (runtimes kubernetes, k3s)"},

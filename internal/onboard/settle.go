@@ -89,7 +89,7 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	if doc.Gateway.Port, err = s.port(GatewayPort, doc.Gateway.Port); err != nil {
 		return Settled{}, err
 	}
-	if v, _ := s.given(GatewayEndpoint); v != "" {
+	if v, from := s.given(GatewayEndpoint); from != "" { // an empty flag takes it back
 		doc.Gateway.Endpoint = v
 	}
 	for key, field := range map[Key]*string{Kubeconfig: &doc.Cluster.Kubeconfig, KubeContext: &doc.Cluster.Context,

@@ -289,8 +289,14 @@ func testGatewayKubernetes(t *testing.T) {
 		if p, err := host.Lookup(forward); err == nil && !p.Gone() {
 			t.Error("the port-forward that is not needed any more runs")
 		}
-		h.onboarded(0, "--fresh")
-		h.well()
+		h.onboarded(0, "--fresh") // forgets answers, and not how the gateway is reached
+		if s := h.well(); s.Endpoint != fmt.Sprintf("https://127.0.0.1:%d", port) {
+			t.Errorf("endpoint %s after --fresh", s.Endpoint)
+		}
+		h.onboarded(0, "--gateway-endpoint", "")
+		if s := h.well(); s.Endpoint == fmt.Sprintf("https://127.0.0.1:%d", port) {
+			t.Error("the declared endpoint was not taken back")
+		}
 	})
 
 	t.Run("old-version", func(t *testing.T) {
