@@ -61,7 +61,8 @@ func Start(t testing.TB, c *kubeenv.Cluster) *Node {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n := &Node{Name: fmt.Sprintf("node-%d", l.Addr().(*net.TCPAddr).Port), cluster: c, pods: map[string]run{}, forwards: map[httpstream.Connection]string{}}
+	// A port comes again, and a node stays: its name is nobody else's.
+	n := &Node{Name: "node-" + strings.ToLower(rand.Text()), cluster: c, pods: map[string]run{}, forwards: map[httpstream.Connection]string{}}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/portForward/{namespace}/{pod}", n.forward)
 	mux.HandleFunc("/portForward/{namespace}/{pod}/{uid}", n.forward)
