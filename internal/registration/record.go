@@ -1,10 +1,8 @@
 package registration
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -62,19 +60,8 @@ func readRecord(g state.Gateway) (record, error) {
 
 func parseRecord(content []byte) (record, error) {
 	var r record
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(content, &version); err != nil {
-		return record{}, fmt.Errorf("parse: %w", err)
-	}
-	if version.Version != recordVersion {
-		return record{}, fmt.Errorf("version %d, this program knows version %d", version.Version, recordVersion)
-	}
-	d := json.NewDecoder(bytes.NewReader(content))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&r); err != nil {
-		return record{}, fmt.Errorf("parse: %w", err)
+	if err := state.ParseDocument(content, recordVersion, &r); err != nil {
+		return record{}, err
 	}
 	for name := range r.Files {
 		if !slices.Contains(names(), name) {
@@ -86,12 +73,8 @@ func parseRecord(content []byte) (record, error) {
 
 func writeRecord(g state.Gateway, r record) error {
 	r.Version = recordVersion
-	content, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return fmt.Errorf("encode the note of what is registered: %w", err)
-	}
 	if err := state.MkdirAll(g.Dir()); err != nil {
 		return err
 	}
-	return state.WriteFile(g.File(state.RegistrationFile), append(content, '\n'), state.FileMode)
+	return state.WriteDocument(g.File(state.RegistrationFile), r)
 }

@@ -36,11 +36,7 @@ func (r *Runtime) give(with settings) error {
 	if with.Port == 0 || !document.PortExplicit || with == document {
 		return host.Explain(state.RemoveIfExists(path), path)
 	}
-	b, err := json.MarshalIndent(given{Version: givenVersion, Settings: with, Document: document}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return host.Explain(state.WriteFile(path, append(b, '\n'), state.FileMode), path)
+	return host.Explain(state.WriteDocument(path, given{Version: givenVersion, Settings: with, Document: document}), path)
 }
 
 // takeGiven returns what was left for a daemon that nobody launched and whose

@@ -1,14 +1,10 @@
 package embedded
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"time"
 
-	"creel/internal/advisory"
 	"creel/internal/gateway"
 	"creel/internal/gateway/launch"
 	"creel/internal/state"
@@ -51,44 +47,18 @@ func readMarker(g state.Gateway) (marker, error) {
 	}
 	m, err := parseMarker(b, g.Name)
 	if err != nil {
-		return marker{}, refuse(g.Marker(), err)
+		return marker{}, launch.UnusableMarker(g.Marker(), err)
 	}
 	return m, nil
 }
 
-// errNewer marks a file of a newer Creel.
-var errNewer = errors.New("written by a newer Creel")
-
-func refuse(path string, err error) error {
-	if errors.Is(err, errNewer) {
-		return advisory.New("gateway-marker-newer", path+" cannot be understood", err)
-	}
-	return advisory.New("gateway-marker-invalid", path+" is not what Creel wrote there", err)
-}
-
 // parseMarker checks every field that something is decided by.
 func parseMarker(b []byte, name string) (marker, error) {
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
-	}
-	if version.Version > markerVersion {
-		return marker{}, fmt.Errorf("version %d, this Creel knows %d: %w", version.Version, markerVersion, errNewer)
-	}
 	var m marker
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
-	}
-	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return marker{}, errors.New("parse: more than one document")
+	if err := state.ParseDocument(b, markerVersion, &m); err != nil {
+		return marker{}, err
 	}
 	switch {
-	case m.Version < 1:
-		return marker{}, fmt.Errorf("version %d does not exist", m.Version)
 	case m.Gateway != name:
 		return marker{}, fmt.Errorf("it is of gateway %q, not %q", m.Gateway, name)
 	case m.InstanceID == "":
@@ -102,9 +72,5 @@ func parseMarker(b []byte, name string) (marker, error) {
 }
 
 func writeMarker(g state.Gateway, m marker) error {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	return state.WriteFile(g.Marker(), append(b, '\n'), state.FileMode)
+	return state.WriteDocument(g.Marker(), m)
 }

@@ -69,12 +69,8 @@ func (r *Runtime) remember(box engine.Container, e gateway.Endpoint, c bundle.Cl
 	if old, err := readMarker(g); err == nil && old == m {
 		return nil
 	}
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
 	if err := state.MkdirAll(g.Dir()); err != nil {
 		return host.Explain(err, g.Dir())
 	}
-	return host.Explain(state.WriteFile(g.File(state.ContainerFile), append(b, '\n'), state.FileMode), g.Dir())
+	return host.Explain(state.WriteDocument(g.File(state.ContainerFile), m), g.Dir())
 }

@@ -1,14 +1,12 @@
 package kube
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
-	"creel/internal/advisory"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
@@ -49,9 +47,6 @@ type link struct {
 
 func (m marker) endpoint() gateway.Endpoint { return gateway.Endpoint{Host: bind, Port: m.Port} }
 
-// errNewer marks a file of a newer Creel.
-var errNewer = errors.New("written by a newer Creel")
-
 // readMarker reads the marker. Its absence is fs.ErrNotExist; a file that is not a
 // marker of this gateway, or of a newer Creel, is an error that names it.
 func readMarker(g state.Gateway) (marker, error) {
@@ -61,35 +56,19 @@ func readMarker(g state.Gateway) (marker, error) {
 		return marker{}, err
 	}
 	m, err := parseMarker(b, g.Name)
-	switch {
-	case errors.Is(err, errNewer):
-		return marker{}, advisory.New("gateway-marker-newer", path+" cannot be understood", err)
-	case err != nil:
-		return marker{}, advisory.New("gateway-marker-invalid", path+" is not what Creel wrote there", err)
+	if err != nil {
+		return marker{}, launch.UnusableMarker(path, err)
 	}
 	return m, nil
 }
 
 // parseMarker checks every field that something is decided by.
 func parseMarker(b []byte, name string) (marker, error) {
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
-	}
-	if version.Version > markerVersion {
-		return marker{}, fmt.Errorf("version %d, this Creel knows %d: %w", version.Version, markerVersion, errNewer)
-	}
 	var m marker
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
+	if err := state.ParseDocument(b, markerVersion, &m); err != nil {
+		return marker{}, err
 	}
 	switch {
-	case m.Version < 1:
-		return marker{}, fmt.Errorf("version %d does not exist", m.Version)
 	case m.Gateway != name:
 		return marker{}, fmt.Errorf("it is of gateway %q, not %q", m.Gateway, name)
 	case m.PID < 2: // pid 1 and below can be nobody's port-forward and must never be signalled
@@ -103,9 +82,5 @@ func parseMarker(b []byte, name string) (marker, error) {
 }
 
 func writeMarker(g state.Gateway, m marker) error {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
-	return state.WriteFile(g.File(state.PortForwardFile), append(b, '\n'), state.FileMode)
+	return state.WriteDocument(g.File(state.PortForwardFile), m)
 }

@@ -54,9 +54,5 @@ func WriteEndpoint(g state.Gateway, host string, port int) error {
 	if old, err := ReadEndpoint(g); err == nil && old.Host == host && old.Port == port {
 		return nil
 	}
-	b, err := json.MarshalIndent(lastEndpoint{Version: endpointVersion, Host: host, Port: port}, "", "  ")
-	if err != nil {
-		return err
-	}
-	return state.WriteFile(g.File(state.EndpointFile), append(b, '\n'), state.FileMode)
+	return state.WriteDocument(g.File(state.EndpointFile), lastEndpoint{Version: endpointVersion, Host: host, Port: port})
 }

@@ -1,14 +1,11 @@
 package openshell
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strconv"
 	"time"
 
-	"creel/internal/advisory"
 	"creel/internal/gateway"
 	"creel/internal/gateway/launch"
 	"creel/internal/state"
@@ -49,38 +46,19 @@ func readMarker(g state.Gateway) (marker, error) {
 		return marker{}, err
 	}
 	m, err := parseMarker(b, g.Name)
-	switch {
-	case errors.Is(err, errNewer):
-		return marker{}, advisory.New("gateway-marker-newer", path+" cannot be understood", err)
-	case err != nil:
-		return marker{}, advisory.New("gateway-marker-invalid", path+" is not what Creel wrote there", err)
+	if err != nil {
+		return marker{}, launch.UnusableMarker(path, err)
 	}
 	return m, nil
 }
 
-// errNewer marks a file of a newer Creel.
-var errNewer = errors.New("written by a newer Creel")
-
 // parseMarker checks every field that something is decided by.
 func parseMarker(b []byte, name string) (marker, error) {
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
-	}
-	if version.Version > markerVersion {
-		return marker{}, fmt.Errorf("version %d, this Creel knows %d: %w", version.Version, markerVersion, errNewer)
-	}
 	var m marker
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(&m); err != nil {
-		return marker{}, fmt.Errorf("parse: %w", err)
+	if err := state.ParseDocument(b, markerVersion, &m); err != nil {
+		return marker{}, err
 	}
 	switch {
-	case m.Version < 1:
-		return marker{}, fmt.Errorf("version %d does not exist", m.Version)
 	case m.Gateway != name:
 		return marker{}, fmt.Errorf("it is of gateway %q, not %q", m.Gateway, name)
 	case m.PID < 2: // pid 1 and below can be nobody's gateway and must never be signalled
@@ -95,12 +73,8 @@ func parseMarker(b []byte, name string) (marker, error) {
 
 // writeMarker records the process, and its pid and port for whoever looks.
 func writeMarker(g state.Gateway, m marker) error {
-	b, err := json.MarshalIndent(m, "", "  ")
-	if err != nil {
-		return err
-	}
 	return errors.Join(
-		state.WriteFile(g.File(state.ProcessFile), append(b, '\n'), state.FileMode),
+		state.WriteDocument(g.File(state.ProcessFile), m),
 		state.WriteFile(g.File(state.ProcessIDFile), []byte(strconv.Itoa(m.PID)+"\n"), state.FileMode),
 		launch.WriteEndpoint(g, bind, m.Port))
 }

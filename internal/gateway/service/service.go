@@ -98,14 +98,10 @@ func (s *Service) check(r record) error {
 }
 
 func (s *Service) writeRecord(r record) error {
-	b, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
 	if err := state.MkdirAll(s.cfg.Gateway.Dir()); err != nil {
 		return err
 	}
-	return state.WriteFile(s.cfg.Gateway.File(state.ServiceFile), append(b, '\n'), state.FileMode)
+	return state.WriteDocument(s.cfg.Gateway.File(state.ServiceFile), r)
 }
 
 // Kept reports whether a unit keeps the gateway. A record whose unit file is gone

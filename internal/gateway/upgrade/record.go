@@ -152,7 +152,7 @@ func WriteServed(g state.Gateway, runtime string, s Side) error {
 	if old, err := Served(g, runtime); err == nil && old != nil && old.same(s) && old.Version == s.Version && old.Executable == s.Executable {
 		return nil
 	}
-	return write(g.File(state.ServedFile), served{Version: recordVersion, Gateway: g.Name, Runtime: runtime, Side: s})
+	return state.WriteDocument(g.File(state.ServedFile), served{Version: recordVersion, Gateway: g.Name, Runtime: runtime, Side: s})
 }
 
 // Look returns what earlier starts and upgrades of a runtime left on disk: an upgrade
@@ -195,21 +195,11 @@ func read(g state.Gateway, name string, v any) (bool, error) {
 	case err != nil:
 		return false, fmt.Errorf("read %s: %w", path, err)
 	}
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return false, invalid(path, err)
-	}
-	switch {
-	case version.Version > recordVersion:
-		return false, advisory.New("gateway-record-newer", fmt.Sprintf("%s has version %d, this Creel knows %d", path, version.Version, recordVersion), nil)
-	case version.Version < 1:
-		return false, invalid(path, fmt.Errorf("version %d does not exist", version.Version))
-	}
-	d := json.NewDecoder(bytes.NewReader(b))
-	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	var newer state.NewerError
+	switch err := state.ParseDocument(b, recordVersion, v); {
+	case errors.As(err, &newer):
+		return false, advisory.New("gateway-record-newer", fmt.Sprintf("%s has version %d, this Creel knows %d", path, newer.Version, newer.Known), nil)
+	case err != nil:
 		return false, invalid(path, err)
 	}
 	return true, nil
@@ -219,12 +209,4 @@ func invalid(path string, err error) error {
 	q := advisory.Quote(path)
 	return advisory.New("gateway-record-invalid", path+" is not what Creel wrote there", err,
 		"mv "+q+" "+advisory.Quote(path+".damaged"), "creel gateway start")
-}
-
-func write(path string, v any) error {
-	b, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	return state.WriteFile(path, append(b, '\n'), state.FileMode)
 }

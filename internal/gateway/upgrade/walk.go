@@ -198,7 +198,7 @@ func (w *walk) prepare() error {
 func (w *walk) record(s Step) error {
 	w.rec.Step = s
 	path := w.Gateway.File(state.UpgradeFile)
-	return host.Explain(write(path, w.rec), path)
+	return host.Explain(state.WriteDocument(path, w.rec), path)
 }
 
 // try keeps the files, which are the old gateway's, and launches the new one.

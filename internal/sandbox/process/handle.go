@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -84,23 +83,9 @@ func readHandle(paths state.Sandbox) (sandbox.Handle, error) {
 // decodeHandle reads handle.json. What it returns without an error can be acted
 // on: ids that are directory names, users that are not root's.
 func decodeHandle(b []byte) (sandbox.Handle, error) {
-	var version struct {
-		Version int `json:"version"`
-	}
-	if err := json.Unmarshal(b, &version); err != nil {
-		return sandbox.Handle{}, err
-	}
-	if version.Version < firstHandle || version.Version > secondHandle {
-		return sandbox.Handle{}, fmt.Errorf("version %d, this build reads %d to %d", version.Version, firstHandle, secondHandle)
-	}
 	var h sandbox.Handle
-	decoder := json.NewDecoder(bytes.NewReader(b))
-	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&h); err != nil {
+	if err := state.ParseDocument(b, secondHandle, &h); err != nil {
 		return sandbox.Handle{}, err
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-		return sandbox.Handle{}, errors.New("something follows the document")
 	}
 	if err := checkID(h.ID); err != nil {
 		return sandbox.Handle{}, err
