@@ -15,6 +15,7 @@ import (
 	"pgregory.net/rapid"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
 
@@ -245,7 +246,7 @@ func TestScrubbedEnvironment(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got := strings.Join(scrubbed(func(n string) string { return env[n] }), "\n")
+	got := strings.Join(launch.Environment(func(n string) string { return env[n] }), "\n")
 	want := "PATH=/bin\nHOME=/h\nCREEL_HOME=" + filepath.Join(cwd, "relative") + "\nXDG_STATE_HOME=/s\nCREEL_BUDGET_PROBE=1s"
 	if got != want {
 		t.Errorf("environment:\n%s\nwant:\n%s", got, want)

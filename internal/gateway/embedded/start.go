@@ -194,7 +194,7 @@ func (r *Runtime) spawn(executable string, with settings) (_ *child, err error) 
 
 	c := &child{answered: make(chan lineRead, 1), nonce: rand.Text()}
 	cmd := exec.Command(executable, "gateway", "serve", "--gateway", g.Name)
-	cmd.Env = append(scrubbed(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
+	cmd.Env = append(launch.Environment(r.cfg.Getenv), handshakeVariable+"="+handshakeDescriptors)
 	cmd.ExtraFiles = []*os.File{downRead, upWrite}
 	if c.Child, err = launch.Start(cmd, g.Log()); err != nil {
 		_ = upRead.Close()
