@@ -80,13 +80,7 @@ func (s *Shared) Get(t testing.TB) *Engine {
 	return s.engine
 }
 
-// Run runs the tests (a *testing.M), stops the engine and returns the exit code.
-func (s *Shared) Run(tests interface{ Run() int }) int {
-	defer s.Stop()
-	return tests.Run()
-}
-
-// Stop stops the engine if one was started. Run does it.
+// Stop stops the engine if one was started.
 func (s *Shared) Stop() {
 	s.once.Do(func() {})
 	if s.engine != nil {

@@ -227,20 +227,3 @@ func Unfinished(entries []Entry) (run string, ok bool) {
 	}
 	return run, ok
 }
-
-// Done lists the actions whose last outcome in the journal was good, by
-// "subject action".
-func Done(entries []Entry) map[string]bool {
-	done := map[string]bool{}
-	for _, e := range entries {
-		switch e.Kind {
-		case KindIntent:
-			delete(done, e.Subject+" "+e.Action)
-		case KindOutcome:
-			if e.OK {
-				done[e.Subject+" "+e.Action] = true
-			}
-		}
-	}
-	return done
-}
