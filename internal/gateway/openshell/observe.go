@@ -189,10 +189,15 @@ func (r *Runtime) candidate() (marker, bool) {
 }
 
 // processEnvironment is what a process was started with; only its own user may read it.
+// A process shows none while it is being executed and after it has ended: that is an
+// error, not a process that was started with nothing.
 func processEnvironment(pid int) ([]string, error) {
 	b, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return nil, err
+	}
+	if len(b) == 0 {
+		return nil, fmt.Errorf("process %d does not show its environment", pid)
 	}
 	return strings.Split(strings.TrimRight(string(b), "\x00"), "\x00"), nil
 }

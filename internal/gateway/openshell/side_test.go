@@ -2,9 +2,13 @@ package openshell
 
 import (
 	"os/exec"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
 
 	"creel/internal/gateway"
 	"creel/internal/gateway/upgrade"
@@ -26,11 +30,18 @@ func TestRunningSide(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
 	environment, err := processEnvironment(cmd.Process.Pid)
+	// Start returns a moment before the kernel shows the environment.
+	for end := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(end); environment, err = processEnvironment(cmd.Process.Pid) {
+		runtime.Gosched()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
 	o := gateway.Observation{Identity: gateway.Identity{Version: "0.0.88"}}
 	m := marker{PID: cmd.Process.Pid, Port: 8081, Binary: "/opt/gw", EnvironmentHash: hash(environment, r.configOf(environment))}
+	if _, err := processEnvironment(ended(t)); err == nil {
+		t.Error("a process that has ended has an environment")
+	}
 	side, err := r.runningSide(m, o, "/kept")
 	if err != nil {
 		t.Fatal(err)
@@ -63,4 +74,17 @@ func TestRunningSide(t *testing.T) {
 	if side, err = r.runningSide(m, o, "/kept"); err != nil || !strings.Contains(string(side.Settings), "of the record") || side.Version != "0.0.92" {
 		t.Errorf("%+v, %v", side, err)
 	}
+}
+
+// ended is a process that has ended and that nobody has waited for yet.
+func ended(t *testing.T) int {
+	cmd := exec.Command("true")
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Wait() })
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	return cmd.Process.Pid
 }
