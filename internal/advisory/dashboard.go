@@ -86,7 +86,7 @@ var dashboard = []Advisory{
 	{
 		ID: "dashboard-port-lost", Severity: Warning, Layer: "dashboard",
 		Title:    "Another user of this machine has the dashboard's port",
-		Reason:   "The gateway found the port that the dashboard had with a process of another user. A page that was open connects again by itself and shows its token to whoever answers there. A new token ends what the old one is good for.",
+		Reason:   "The gateway found the port that the dashboard had with a process of another user. A page that was open connects again by itself. The built-in console's shows its token to nobody who cannot prove to know it and forgets it; one over unencrypted HTTP from another machine, another agent's page, or a page that is opened at the old address or loaded again there, may have given it away. A new token ends what the old one is good for.",
 		Commands: []string{"creel dashboard SANDBOX --rotate-token", "creel status SANDBOX"},
 	},
 	{

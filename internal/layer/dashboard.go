@@ -51,7 +51,7 @@ func (d *dashboardLayer) Inspect(ctx context.Context) health.Result {
 }
 
 // PortLost is the caveat of a dashboard whose port a process of another user has or
-// had, so that an open page may have shown its token there.
+// had, so that a page may have shown its token there.
 func PortLost(f gateway.Forward) []health.Caveat {
 	if f.LostPort == 0 {
 		return nil

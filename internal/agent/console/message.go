@@ -34,6 +34,7 @@ type request struct {
 	// Replaces is the id of a failed or stopped exchange that this chat repeats.
 	Replaces string `json:"replaces"`
 	Token    string `json:"token"` // auth
+	MAC      []byte `json:"mac"`   // auth: the page's proof, in place of the token
 	// Probe asks for a hello without the conversation; what asks is not a person
 	// and leaves again.
 	Probe bool `json:"probe"`

@@ -16,7 +16,7 @@ import (
 const pingEvery = 20 * time.Second
 
 // socket is the conversation's WebSocket. It is a stranger's until the first
-// message has shown the token.
+// message has shown that it knows the token.
 func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	if !sameOrigin(r) {
 		http.Error(w, "this origin is not allowed", http.StatusForbidden)
@@ -43,7 +43,11 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
 
-	first, ok := s.firstMessage(unknown, conn, r, stranger)
+	asked, prove := challengeOf(r)
+	if prove && write(unknown, conn, encode(asked.proof(s.set.token))) != nil {
+		return
+	}
+	first, ok := s.firstMessage(unknown, conn, r, stranger, asked)
 	if !ok {
 		return
 	}
@@ -70,8 +74,9 @@ func (s *server) socket(w http.ResponseWriter, r *http.Request) {
 	s.receive(ctx, conn, v)
 }
 
-// firstMessage waits for the right token, for as long as the stranger has its place.
-func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *http.Request, who *stranger) (request, bool) {
+// firstMessage waits for the right token, or the proof that was asked for, for as
+// long as the stranger has its place.
+func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *http.Request, who *stranger, asked challenge) (request, bool) {
 	waiting, cancel := budget.Context(ctx, budget.Probe, "wait for the token")
 	defer cancel()
 	// Read would tear the connection down when its context ends; the page shall
@@ -92,7 +97,7 @@ func (s *server) firstMessage(ctx context.Context, conn *websocket.Conn, from *h
 		conn.Close(closeBadMessage, "the token was expected as the first message")
 		return request{}, false
 	}
-	if !s.authentic(credential.NewSecret(r.Token)) {
+	if !s.authentic(credential.NewSecret(r.Token)) && !asked.proven(r.MAC, s.set.token) {
 		// It keeps its place meanwhile, which is what bounds the guesses.
 		who.fail()
 		await(ctx, s.failed(from, r.Probe))

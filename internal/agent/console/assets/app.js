@@ -50,8 +50,8 @@ function takeToken() {
 // Why the page is locked: what it says, and what a person can do about it.
 const locks = {
   missing: ['This page needs its token', 'The address that Creel gives carries it. Open the page from a terminal:'],
-  refused: ['This token is not accepted', 'The agent has another token now, or the address was not copied whole. Open the page again from a terminal:'],
-  outdated: ['This token is no longer valid', 'The agent has been given another one since. Open the page again from a terminal:'],
+  refused: ['This token is not accepted', 'The agent has another token now, the address was not copied whole, or something else answers in the agent’s place. Open the page again from a terminal:'],
+  outdated: ['This token is no longer valid', 'The agent has been given another one since, or something else answers in its place. Open the page again from a terminal:'],
 };
 
 function locked(why) {
