@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -127,8 +128,7 @@ func startOf(t testing.TB, pid int) uint64 {
 func TestStaleMarkerOfAnInnocent(t *testing.T) {
 	w := newWorld(t, "good")
 	bystander := innocent(t)
-	w.write(marker{Version: 1, Gateway: "creel", InstanceID: "x", PID: bystander.Process.Pid,
-		ProcessStart: startOf(t, bystander.Process.Pid), Endpoint: endpoint{"127.0.0.1", 9}})
+	w.write(marker{Mark: launch.MarkOf("creel", bystander.Process.Pid, startOf(t, bystander.Process.Pid), time.Time{}), InstanceID: "x", Endpoint: endpoint{"127.0.0.1", 9}})
 	if o := w.r.Observe(context.Background()); o.Verdict != health.Failed || !o.Absent {
 		t.Errorf("Observe = %v absent=%v %s", o.Verdict, o.Absent, o.Message)
 	}
@@ -146,8 +146,7 @@ func TestMarkerThatDoesNotFitTheLock(t *testing.T) {
 	w := newWorld(t, "good")
 	bystander := innocent(t)
 	lock := w.holdLock()
-	w.write(marker{Version: 1, Gateway: "creel", InstanceID: "x", PID: bystander.Process.Pid,
-		ProcessStart: startOf(t, bystander.Process.Pid) + 1, Endpoint: endpoint{"127.0.0.1", 9}})
+	w.write(marker{Mark: launch.MarkOf("creel", bystander.Process.Pid, startOf(t, bystander.Process.Pid)+1, time.Time{}), InstanceID: "x", Endpoint: endpoint{"127.0.0.1", 9}})
 	o := w.r.Observe(context.Background())
 	if o.Verdict != health.Failed || o.Absent || o.Reason != "gateway-marker-stale" {
 		t.Errorf("Observe = %v absent=%v %s", o.Verdict, o.Absent, o.Reason)
@@ -342,7 +341,7 @@ func TestStopWithoutMarker(t *testing.T) {
 }
 
 func FuzzParseMarker(f *testing.F) {
-	good, err := json.Marshal(marker{Version: 1, Gateway: "creel", InstanceID: "x", PID: 2, ProcessStart: 1, Endpoint: endpoint{"127.0.0.1", 17670}})
+	good, err := json.Marshal(marker{Mark: launch.MarkOf("creel", 2, 1, time.Time{}), InstanceID: "x", Endpoint: endpoint{"127.0.0.1", 17670}})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -350,7 +349,7 @@ func FuzzParseMarker(f *testing.F) {
 	f.Add([]byte(`{"version":2}`))
 	f.Add([]byte(`null`))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		m, err := parseMarker(b, "creel")
+		m, err := launch.ParseMarker[marker](b, "creel")
 		if err != nil {
 			return
 		}

@@ -271,8 +271,8 @@ func (p *presence) enter(r Ready) {
 		err = upgrade.WriteServed(p.gateway, runtimeName, sideOf(p.gateway.Roots, p.in.Version, p.in.BuildID, settings{Port: r.Port}))
 	}
 	if err == nil {
-		err = writeMarker(p.gateway, marker{Version: markerVersion, Gateway: p.gateway.Name, InstanceID: r.InstanceID, PID: os.Getpid(),
-			ProcessStart: start, StartedAt: time.Now().UTC(), Endpoint: e, Creel: p.in.Version, BuildID: p.in.BuildID})
+		err = writeMarker(p.gateway, marker{Mark: launch.MarkOf(p.gateway.Name, os.Getpid(), start, time.Now().UTC()), InstanceID: r.InstanceID,
+			Endpoint: e, Creel: p.in.Version, BuildID: p.in.BuildID})
 	}
 	if err != nil {
 		// It serves, but nobody could find it.

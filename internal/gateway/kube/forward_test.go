@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"creel/internal/gateway/launch"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -311,7 +312,7 @@ func TestObserveInTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeMarker(w.paths, marker{Version: 1, Gateway: "claws", PID: me.PID, ProcessStart: me.Start, Port: mute.Addr().(*net.TCPAddr).Port,
+	if err := writeMarker(w.paths, marker{Mark: launch.MarkOf("claws", me.PID, me.Start, time.Time{}), Port: mute.Addr().(*net.TCPAddr).Port,
 		Link: link{Pod: w.name, PodUID: w.uid(), PodPort: 8080}}); err != nil {
 		t.Fatal(err)
 	}
@@ -377,7 +378,7 @@ func TestMarker(t *testing.T) {
 	if f := look(); f.running || f.held || f.reason != "gateway-forward-down" {
 		t.Errorf("nothing there: %+v", f)
 	}
-	good := marker{Version: 1, Gateway: "claws", PID: os.Getpid(), ProcessStart: 1, Port: 8080, Link: link{Pod: "openshell-0", PodUID: "u"}}
+	good := marker{Mark: launch.MarkOf("claws", os.Getpid(), 1, time.Time{}), Port: 8080, Link: link{Pod: "openshell-0", PodUID: "u"}}
 	if err := state.MkdirAll(w.paths.Dir()); err != nil {
 		t.Fatal(err)
 	}

@@ -68,7 +68,7 @@ func (r *Runtime) Serve(ctx context.Context) (err error) {
 		return host.Explain(fmt.Errorf("record the port: %w", err), g.Dir())
 	}
 	s := &server{runtime: r, log: slog.New(slog.NewTextHandler(os.Stderr, nil)), changed: make(chan struct{}),
-		marker: marker{Version: markerVersion, Gateway: g.Name, PID: os.Getpid(), ProcessStart: start, StartedAt: time.Now().UTC().Truncate(time.Second),
+		marker: marker{Mark: launch.MarkOf(g.Name, os.Getpid(), start, time.Now().UTC().Truncate(time.Second)),
 			Port: port, BuildID: version.BuildID(), Place: k.place(), Link: link{Problem: notYet}}}
 	if err := writeMarker(g, s.marker); err != nil {
 		return host.Explain(fmt.Errorf("record the port-forward: %w", err), g.Dir())

@@ -183,7 +183,7 @@ func (r *Runtime) candidate() (marker, bool) {
 		return marker{}, false
 	}
 	slices.Sort(environment)
-	return marker{Version: markerVersion, Gateway: r.cfg.Gateway.Name, PID: u.PID, ProcessStart: p.Start, Driver: driverName, Port: last.Port,
+	return marker{Mark: launch.MarkOf(r.cfg.Gateway.Name, u.PID, p.Start, time.Time{}), Driver: driverName, Port: last.Port,
 		Plaintext:       !slices.ContainsFunc(environment, func(e string) bool { return strings.HasPrefix(e, "OPENSHELL_TLS_CERT=") }),
 		EnvironmentHash: hash(environment, r.configOf(environment)), Binary: strings.TrimSuffix(binary, deleted)}, true
 }

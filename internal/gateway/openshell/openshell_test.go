@@ -9,10 +9,12 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"go.uber.org/goleak"
 
 	"creel/internal/advisory"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/release"
 	"creel/internal/health"
 	"creel/internal/host"
@@ -171,7 +173,7 @@ func TestObserveCutShort(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := writeMarker(r.cfg.Gateway, marker{Version: 1, Gateway: "creel", PID: os.Getpid(), ProcessStart: start, Port: 9, Plaintext: true}); err != nil {
+	if err := writeMarker(r.cfg.Gateway, marker{Mark: launch.MarkOf("creel", os.Getpid(), start, time.Time{}), Port: 9, Plaintext: true}); err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -186,7 +188,7 @@ func FuzzParseMarker(f *testing.F) {
 	f.Add(`{"version":1,"gateway":"creel","pid":2,"process_start":3,"port":4}`)
 	f.Add(`{"version":2}`)
 	f.Fuzz(func(t *testing.T, text string) {
-		m, err := parseMarker([]byte(text), "creel")
+		m, err := launch.ParseMarker[marker]([]byte(text), "creel")
 		if err == nil && (m.PID < 2 || m.ProcessStart == 0 || m.Port < 1 || m.Port > 65535 || m.Gateway != "creel" || m.Version != 1) {
 			t.Errorf("%+v of %q", m, text)
 		}

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/state"
 )
@@ -38,7 +39,7 @@ func TestRunningSide(t *testing.T) {
 		t.Fatal(err)
 	}
 	o := gateway.Observation{Identity: gateway.Identity{Version: "0.0.88"}}
-	m := marker{PID: cmd.Process.Pid, Port: 8081, Binary: "/opt/gw", EnvironmentHash: hash(environment, r.configOf(environment))}
+	m := marker{Mark: launch.Mark{PID: cmd.Process.Pid}, Port: 8081, Binary: "/opt/gw", EnvironmentHash: hash(environment, r.configOf(environment))}
 	if _, err := processEnvironment(ended(t)); err == nil {
 		t.Error("a process that has ended has an environment")
 	}

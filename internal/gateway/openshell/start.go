@@ -149,7 +149,7 @@ func (r *Runtime) launch(ctx context.Context, report gateway.Progress, s upgrade
 		return host.Explain(fmt.Errorf("start %s: %w", binary, err), binary)
 	}
 	c.Port = with.Port
-	m := marker{Version: markerVersion, Gateway: g.Name, PID: c.PID(), ProcessStart: c.Began(), StartedAt: time.Now().UTC().Truncate(time.Second),
+	m := marker{Mark: launch.MarkOf(g.Name, c.PID(), c.Began(), time.Now().UTC().Truncate(time.Second)),
 		Driver: driverName, Port: with.Port, Plaintext: with.Plaintext, EnvironmentHash: hash(with.Environment, with.Config), Binary: binary,
 		DockerHost: with.DockerHost}
 	var last gateway.Observation
