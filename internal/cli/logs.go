@@ -60,7 +60,7 @@ func (a *app) logs(ctx context.Context, o logsOptions) error {
 		t := a.Streams.OutTerminal
 		err := c.Logs(ctx, s.Name, o.lines, o.follow, func(l gateway.LogLine) {
 			prefix := l.At.Local().Format("15:04:05") + " " + fmt.Sprintf("%-10s", l.Source)
-			a.Streams.Print("%s %s", t.Faint(prefix), printable.Line(l.Message))
+			a.Streams.Print("%s %s", t.Faint(prefix), printable.Text(l.Message))
 		})
 		if o.follow && ctx.Err() != nil {
 			return exitCode(ExitInterrupted)

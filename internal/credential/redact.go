@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"creel/internal/printable"
 	"regexp"
 	"strings"
 )
@@ -65,9 +66,9 @@ func words(_, it string) bool {
 // count: it is how many there are ("count/secrets=4").
 func count(before, it string) bool { return number.MatchString(it) && plural.MatchString(before) }
 
-// Redact makes text fit for a person to see: Printable, and without what looks like
+// Redact makes text fit for a person to see: as printable.Text does, and without what looks like
 // a secret. Text with colours of our own goes through Mask instead.
-func Redact(text string) string { return Mask(Printable(text)) }
+func Redact(text string) string { return Mask(printable.Text(text)) }
 
 // Mask takes what looks like a secret out of text: user information of URLs, tokens,
 // HTTP credentials, values of names that say what they are, providers' keys. It is the

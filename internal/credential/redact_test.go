@@ -1,6 +1,7 @@
 package credential
 
 import (
+	"creel/internal/printable"
 	"strings"
 	"testing"
 )
@@ -87,4 +88,12 @@ func FuzzRedact(f *testing.F) {
 			t.Errorf("Redact(%q) = %q, and again %q", before, once, twice)
 		}
 	})
+}
+
+// Every message that is redacted is printable, and a sequence hides no secret.
+func TestRedactedIsPrintable(t *testing.T) {
+	got := Redact("refused: \x1b]0;x\x07\x1b[2Jto\x1b[0mken=canary\u009b")
+	if strings.ContainsFunc(got, printable.Control) || strings.Contains(got, "canary") || !strings.HasPrefix(got, "refused: ") {
+		t.Errorf("%q", got)
+	}
 }

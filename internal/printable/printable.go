@@ -1,23 +1,45 @@
-// Package printable makes lines of what other programs wrote fit to be shown: nothing
-// in them drives the reader's terminal.
+// Package printable makes what others wrote fit to be shown: nothing in it drives the
+// reader's terminal.
 package printable
 
 import (
 	"bytes"
-
-	"github.com/charmbracelet/x/ansi"
+	"regexp"
+	"strings"
+	"unicode/utf8"
 )
 
-// Line takes colours and other sequences for terminals out of a line, and shows what is
-// left of control characters and of bytes that are no text as U+FFFD.
-func Line(s string) string {
-	clean := []rune(ansi.Strip(s))
-	for i, r := range clean {
-		if r != '\t' && (r < 0x20 || r == 0x7f || (r >= 0x80 && r < 0xa0)) {
-			clean[i] = '\uFFFD'
-		}
+// sequences are what terminals act upon that is complete (ECMA-48): colours, cursor
+// movements, window titles, the clipboard, character sets.
+var sequences = regexp.MustCompile(`\x1b\[[0-?]*[ -/]*[@-~]|\x1b\][^\x07\x1b\n]*(?:\x07|\x1b\\)|\x1b[ -/]+[0-~]`)
+
+// Control reports a character that changes what a terminal does, or the order in
+// which it shows the others. Tabs and line feeds do not count.
+func Control(r rune) bool {
+	switch {
+	case r == '\t' || r == '\n':
+		return false
+	case r < 0x20, r == 0x7f, r >= 0x80 && r < 0xa0:
+		return true
 	}
-	return string(clean)
+	return r >= 0x202a && r <= 0x202e || r >= 0x2066 && r <= 0x2069
+}
+
+// Text takes sequences for terminals out of text, and shows what is left of control
+// characters and of bytes that are no text as U+FFFD. Of a sequence without an end
+// the rest is shown: it may be the cause that is looked for. Lines stay lines.
+func Text(text string) string {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, Control) {
+		return text
+	}
+	text = sequences.ReplaceAllString(text, "")
+	text = strings.TrimSuffix(strings.ReplaceAll(text, "\r\n", "\n"), "\r")
+	return strings.Map(func(r rune) rune {
+		if Control(r) {
+			return utf8.RuneError
+		}
+		return r
+	}, text)
 }
 
 // Longest is how many bytes of a line without an end are kept before they are handed
@@ -25,7 +47,7 @@ func Line(s string) string {
 const Longest = 64 << 10
 
 // Writer hands on whole lines of what is written to it, each without its end and as
-// Line makes it.
+// Text makes it.
 type Writer struct {
 	line func(string)
 	rest []byte
@@ -58,7 +80,7 @@ func (w *Writer) Flush() {
 }
 
 func (w *Writer) hand(n, next int) {
-	line := string(bytes.TrimSuffix(w.rest[:n], []byte("\r")))
+	line := Text(string(w.rest[:n]))
 	w.rest = w.rest[next:]
-	w.line(Line(line))
+	w.line(line)
 }

@@ -2,6 +2,7 @@ package ui
 
 import (
 	"creel/internal/credential"
+	"creel/internal/printable"
 	"fmt"
 	"io"
 	"strings"
@@ -43,7 +44,7 @@ func (p *Progress) Step(n, of int, title string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.erase()
-	fmt.Fprintln(p.w, p.term.Bold(fmt.Sprintf("[%d/%d] %s", n, of, credential.Printable(title))))
+	fmt.Fprintln(p.w, p.term.Bold(fmt.Sprintf("[%d/%d] %s", n, of, printable.Text(title))))
 }
 
 // Line prints one line of talk without ending the wait.

@@ -5,6 +5,7 @@ package ui
 
 import (
 	"creel/internal/credential"
+	"creel/internal/printable"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -97,12 +98,12 @@ func utf8Locale(getenv func(string) string) bool {
 
 // Say writes one line of talk, redacted.
 func (s Streams) Say(format string, args ...any) {
-	fmt.Fprintln(s.Err, credential.Mask(printable(fmt.Sprintf(format, args...))))
+	fmt.Fprintln(s.Err, credential.Mask(fit(fmt.Sprintf(format, args...))))
 }
 
 // Print writes one line of data.
 func (s Streams) Print(format string, args ...any) {
-	fmt.Fprintln(s.Out, printable(fmt.Sprintf(format, args...)))
+	fmt.Fprintln(s.Out, fit(fmt.Sprintf(format, args...)))
 }
 
 // JSON writes v as exactly one indented document with a trailing newline.
@@ -129,12 +130,12 @@ func (s Streams) encode(v any, indent string) error {
 // escaped writes the control characters in a JSON document that encoding/json leaves
 // as they are, all of them in strings, as it does the others.
 func escaped(document string) string {
-	if !strings.ContainsFunc(document, credential.Control) {
+	if !strings.ContainsFunc(document, printable.Control) {
 		return document
 	}
 	var b strings.Builder
 	for _, r := range document {
-		if credential.Control(r) {
+		if printable.Control(r) {
 			fmt.Fprintf(&b, `\u%04x`, r)
 		} else {
 			b.WriteRune(r)

@@ -1,10 +1,9 @@
 package ui
 
 import (
+	"creel/internal/printable"
 	"regexp"
 	"strings"
-
-	"creel/internal/credential"
 )
 
 // Mark is a verdict as a person sees it: a glyph, a word and a colour. The word
@@ -64,17 +63,17 @@ const (
 // paints are the sequences above.
 var paints = regexp.MustCompile(`\x1b\[(?:0|1|2|31|32|33)m`)
 
-// printable is credential.Printable for text that has been painted: of what reaches a
+// fit is printable.Text for text that has been painted: of what reaches a
 // terminal by way of others only these colours are left.
-func printable(painted string) string {
+func fit(painted string) string {
 	var b strings.Builder
 	at := 0
 	for _, p := range paints.FindAllStringIndex(painted, -1) {
-		b.WriteString(credential.Printable(painted[at:p[0]]))
+		b.WriteString(printable.Text(painted[at:p[0]]))
 		b.WriteString(painted[p[0]:p[1]])
 		at = p[1]
 	}
-	b.WriteString(credential.Printable(painted[at:]))
+	b.WriteString(printable.Text(painted[at:]))
 	return b.String()
 }
 

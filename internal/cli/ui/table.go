@@ -25,7 +25,7 @@ const leastWrapped = 24
 func (t *Table) Row(cells ...string) {
 	row := make([]string, len(cells))
 	for i, cell := range cells {
-		row[i] = printable(cell)
+		row[i] = fit(cell)
 	}
 	t.rows = append(t.rows, row)
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"creel/internal/advisory"
-	"creel/internal/credential"
+	"creel/internal/printable"
 )
 
 var smart = Terminal{TTY: true, Smart: true, Colour: true, UTF8: true, Width: 40}
@@ -361,7 +361,7 @@ func TestForeignTextDrivesNoTerminal(t *testing.T) {
 		}
 		all = strings.ReplaceAll(all, colour, "")
 	}
-	if strings.ContainsFunc(all, credential.Control) {
+	if strings.ContainsFunc(all, printable.Control) {
 		t.Errorf("left:\n%q", all)
 	}
 	out.Reset()
@@ -369,7 +369,7 @@ func TestForeignTextDrivesNoTerminal(t *testing.T) {
 	if err := errors.Join(s.JSON(in), s.JSONLine(in)); err != nil {
 		t.Fatal(err)
 	}
-	if strings.ContainsFunc(out.String(), credential.Control) {
+	if strings.ContainsFunc(out.String(), printable.Control) {
 		t.Errorf("JSON:\n%q", out.String())
 	}
 	for d := json.NewDecoder(strings.NewReader(out.String())); d.More(); {

@@ -9,7 +9,7 @@ import (
 
 	metav1 "creel/api/openshell/datamodel/v1"
 	openshellv1 "creel/api/openshell/v1"
-	"creel/internal/credential"
+	"creel/internal/printable"
 	"creel/internal/sandbox"
 )
 
@@ -24,7 +24,7 @@ func TestNameFrom(t *testing.T) {
 		"x\x1b]0;t\x07\u009b2J\n":           `"x\ufffd2J\n"`,
 	} {
 		got := nameFrom(in)
-		if strings.ContainsFunc(got, credential.Control) || got != want && !strings.Contains(in, "\x1b") {
+		if strings.ContainsFunc(got, printable.Control) || got != want && !strings.Contains(in, "\x1b") {
 			t.Errorf("%q is shown as %q, want %q", in, got, want)
 		}
 		if in != "demo" && sandbox.CheckName(got) == nil {

@@ -5,8 +5,8 @@ import (
 	"strings"
 	"testing"
 
-	"creel/internal/credential"
 	"creel/internal/gateway/kube/rollout"
+	"creel/internal/printable"
 )
 
 // Whoever may make pods in the gateway's namespace words these, and who reads them has
@@ -34,7 +34,7 @@ func TestTidy(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s := string(text); strings.Contains(s, `\u001b`) || strings.Contains(s, `\n`) || strings.ContainsFunc(s, credential.Control) || !strings.Contains(s, "2Jy") {
+	if s := string(text); strings.Contains(s, `\u001b`) || strings.Contains(s, `\n`) || strings.ContainsFunc(s, printable.Control) || !strings.Contains(s, "2Jy") {
 		t.Errorf("%s", s)
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"creel/internal/credential"
 	"creel/internal/health"
 	"creel/internal/host"
-	"creel/internal/printable"
 )
 
 // FailureLines is how many lines of the log a failure shows.
@@ -131,11 +130,10 @@ func LastLines(content string, n int) []string {
 	const width = 500
 	var all []string
 	for line := range strings.Lines(content) {
-		line = strings.TrimRight(printable.Line(strings.TrimRight(line, "\r\n")), " \t")
+		line = strings.TrimRight(credential.Redact(line), " \t\n")
 		if strings.TrimSpace(line) == "" {
 			continue
 		}
-		line = credential.Redact(line)
 		if r := []rune(line); len(r) > width {
 			line = string(r[:width]) + "…"
 		}
