@@ -62,7 +62,7 @@ func (r remoteRuntime) Secrets() bundle.Target                         { return 
 func (r remoteRuntime) Detach(context.Context, gateway.Progress) error { return nil }
 
 func (r remoteRuntime) Stop(context.Context, gateway.Progress) error {
-	return advisory.New("gateway-in-cluster", "the port-forward has ended; gateway creel goes on in its cluster", nil)
+	return advisory.New("gateway-in-cluster", "no port-forward runs; gateway creel goes on in its cluster", nil)
 }
 
 func (r remoteRuntime) Restart(_ context.Context, report gateway.Progress) error {

@@ -112,11 +112,11 @@ func (c *Client) Do(ctx context.Context, operation string, request *rest.Request
 	select {
 	case a := <-answered:
 		if a.err != nil {
-			return nil, Fault(ctx, operation, a.err)
+			return nil, c.options.aim(Fault(ctx, operation, a.err))
 		}
 		return a.body, nil
 	case <-ctx.Done():
-		return nil, Fault(ctx, operation, ctx.Err())
+		return nil, c.options.aim(Fault(ctx, operation, ctx.Err()))
 	}
 }
 
@@ -132,7 +132,7 @@ func (c *Client) Stream(ctx context.Context, operation string, request *rest.Req
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		err = Fault(ctx, operation, err)
+		err = c.options.aim(Fault(ctx, operation, err))
 		cancel(nil)
 		return nil, err
 	}
@@ -156,7 +156,7 @@ func (c *Client) Read(ctx context.Context, operation string, request *rest.Reque
 	if err != nil {
 		return err
 	}
-	return Decode(operation, body, kind, into)
+	return c.options.aim(Decode(operation, body, kind, into))
 }
 
 // Decode reads an answer, which must be an object of a kind.

@@ -34,11 +34,9 @@ type Options struct {
 type Client struct {
 	rest.Interface
 
-	config    *rest.Config
-	namespace string
-	caveats   []health.Caveat
-	// reach are the flags with which kubectl finds the same cluster.
-	reach string
+	config  *rest.Config
+	options Options
+	caveats []health.Caveat
 
 	mu sync.Mutex
 	// allowed holds the rights that a review confirmed. Denials are asked again:
@@ -52,19 +50,13 @@ type Client struct {
 func Open(o Options) (*Client, error) {
 	config, caveats, err := Configure(o)
 	if err != nil {
-		return nil, err
+		return nil, o.aim(err)
 	}
 	c, err := New(config, o.Namespace)
 	if err != nil {
-		return nil, err
+		return nil, o.aim(err)
 	}
-	c.caveats = caveats
-	if o.Kubeconfig != "" {
-		c.reach += " --kubeconfig " + advisory.Quote(o.Kubeconfig)
-	}
-	if o.Context != "" {
-		c.reach += " --context " + advisory.Quote(o.Context)
-	}
+	c.caveats, c.options = caveats, o
 	return c, nil
 }
 
@@ -77,7 +69,7 @@ func New(config *rest.Config, namespace string) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{Interface: api, config: config, namespace: namespace, allowed: map[Right]bool{}}, nil
+	return &Client{Interface: api, config: config, options: Options{Namespace: namespace}, allowed: map[Right]bool{}}, nil
 }
 
 // NotAName is the error of what no object can be called.
@@ -92,21 +84,19 @@ func (c *Client) Config() *rest.Config { return rest.CopyConfig(c.config) }
 func (c *Client) Server() string { return c.config.Host }
 
 // Namespace is the one that is meant.
-func (c *Client) Namespace() string { return c.namespace }
+func (c *Client) Namespace() string { return c.options.Namespace }
 
 // Caveats are true of the way to the cluster and worth knowing.
 func (c *Client) Caveats() []health.Caveat { return c.caveats }
 
 // Kubectl is a command line for a person, about the same namespace of the same
 // cluster.
-func (c *Client) Kubectl(command string) string {
-	return fmt.Sprintf("kubectl%s --namespace %s %s", c.reach, c.namespace, command)
-}
+func (c *Client) Kubectl(command string) string { return c.options.Kubectl(command) }
 
 // Path is that of the objects of a kind in the namespace, or of one of them:
 // Path("api/v1", "secrets", "a") is /api/v1/namespaces/NAMESPACE/secrets/a.
 func (c *Client) Path(api, resource string, name ...string) string {
-	return "/" + strings.Join(append([]string{api, "namespaces", c.namespace, resource}, name...), "/")
+	return "/" + strings.Join(append([]string{api, "namespaces", c.options.Namespace, resource}, name...), "/")
 }
 
 // NamespaceGone says why the namespace holds nothing: it does not exist, or is
@@ -118,14 +108,14 @@ func (c *Client) NamespaceGone(ctx context.Context) (why string, err error) {
 			Phase string `json:"phase"`
 		} `json:"status"`
 	}
-	err = c.Read(ctx, "read namespace "+c.namespace, c.Get().AbsPath("/api/v1/namespaces/"+c.namespace), "Namespace", &namespace)
+	err = c.Read(ctx, "read namespace "+c.options.Namespace, c.Get().AbsPath("/api/v1/namespaces/"+c.options.Namespace), "Namespace", &namespace)
 	switch {
-	case IsAbsent(err, "namespaces", c.namespace):
-		return fmt.Sprintf("namespace %q does not exist", c.namespace), nil
+	case IsAbsent(err, "namespaces", c.options.Namespace):
+		return fmt.Sprintf("namespace %q does not exist", c.options.Namespace), nil
 	case err != nil:
 		return "", err
 	case namespace.Metadata.DeletionTimestamp != nil || namespace.Status.Phase == "Terminating":
-		return fmt.Sprintf("namespace %q is being deleted", c.namespace), nil
+		return fmt.Sprintf("namespace %q is being deleted", c.options.Namespace), nil
 	}
 	return "", nil
 }

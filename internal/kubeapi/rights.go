@@ -50,7 +50,7 @@ func (c *Client) Require(ctx context.Context, rights []Right) error {
 	if len(words) == 0 {
 		return nil
 	}
-	return advisory.New("cluster-forbidden", fmt.Sprintf("in namespace %s it is not allowed to %s, so nothing was written", c.namespace, strings.Join(words, ", ")), nil)
+	return advisory.New("cluster-forbidden", fmt.Sprintf("in namespace %s it is not allowed to %s, so nothing was written", c.options.Namespace, strings.Join(words, ", ")), nil)
 }
 
 // May asks the API whether it would allow something (a SelfSubjectAccessReview).
@@ -69,7 +69,7 @@ func (c *Client) May(ctx context.Context, r Right) (bool, error) {
 	request := c.Post().AbsPath("/apis/authorization.k8s.io/v1/selfsubjectaccessreviews").Body(Encode(map[string]any{
 		"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview",
 		"spec": map[string]any{"resourceAttributes": map[string]string{
-			"namespace": c.namespace, "verb": r.Verb, "group": r.Group, "resource": r.Resource, "name": r.Name,
+			"namespace": c.options.Namespace, "verb": r.Verb, "group": r.Group, "resource": r.Resource, "name": r.Name,
 		}},
 	}))
 	if err := c.Read(ctx, "ask whether it is allowed to "+r.String(), request, "SelfSubjectAccessReview", &review); err != nil {

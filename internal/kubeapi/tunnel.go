@@ -57,7 +57,7 @@ type Tunnel struct {
 // Forward opens a tunnel to a pod: through a WebSocket, and where the API does not
 // know that (before 1.30) by an upgrade to SPDY.
 func (c *Client) Forward(ctx context.Context, pod string) (*Tunnel, error) {
-	operation := fmt.Sprintf("forward to pod %s/%s", c.namespace, pod)
+	operation := fmt.Sprintf("forward to pod %s/%s", c.options.Namespace, pod)
 	caller := ctx
 	ctx, cancel := budget.Context(ctx, budget.Cluster, operation)
 	defer cancel()
@@ -71,11 +71,11 @@ func (c *Client) Forward(ctx context.Context, pod string) (*Tunnel, error) {
 		raw, err = throughSPDY(ctx, client, address)
 	}
 	if err != nil {
-		return nil, c.explainForward(caller, Fault(ctx, operation, err))
+		return nil, c.options.aim(c.explainForward(caller, Fault(ctx, operation, err)))
 	}
 	conn, err := spdy.NewClientConnectionWithPings(raw, pingEvery)
 	if err != nil {
-		return nil, Fault(ctx, operation, err)
+		return nil, c.options.aim(Fault(ctx, operation, err))
 	}
 	return &Tunnel{conn: conn, pod: pod}, nil
 }

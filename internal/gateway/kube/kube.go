@@ -97,8 +97,12 @@ type cluster struct {
 	set   string
 }
 
+func (r *Runtime) options() kubeapi.Options {
+	return kubeapi.Options{Kubeconfig: r.cfg.Kubeconfig, Context: r.cfg.Context, InCluster: r.cfg.InCluster, Namespace: r.cfg.Namespace}
+}
+
 func (r *Runtime) connect() (*cluster, error) {
-	api, err := kubeapi.Open(kubeapi.Options{Kubeconfig: r.cfg.Kubeconfig, Context: r.cfg.Context, InCluster: r.cfg.InCluster, Namespace: r.cfg.Namespace})
+	api, err := kubeapi.Open(r.options())
 	if err != nil {
 		return nil, err
 	}

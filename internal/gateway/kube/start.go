@@ -252,10 +252,6 @@ func (r *Runtime) Stop(ctx context.Context, report gateway.Progress) error {
 	if err := r.Detach(ctx, report); err != nil {
 		return err
 	}
-	command := fmt.Sprintf("kubectl --namespace %s scale statefulset %s --replicas=0", advisory.Quote(r.cfg.Namespace), advisory.Quote(r.cfg.StatefulSet))
-	if k, err := r.open(); err == nil {
-		command = k.api.Kubectl("scale statefulset " + advisory.Quote(r.cfg.StatefulSet) + " --replicas=0")
-	}
-	return advisory.New("gateway-in-cluster", fmt.Sprintf("the port-forward has ended; gateway %s goes on in its cluster", r.cfg.Gateway.Name), nil,
-		command, "creel gateway start")
+	return advisory.New("gateway-in-cluster", fmt.Sprintf("no port-forward runs; gateway %s goes on in its cluster", r.cfg.Gateway.Name), nil,
+		r.options().Kubectl("scale statefulset "+advisory.Quote(r.cfg.StatefulSet)+" --replicas=0"), "creel gateway start")
 }

@@ -226,7 +226,9 @@ func TestLogs(t *testing.T) {
 				if r, err := e.Exec(t.Context(), c.Name, Command{Args: []string{"touch", "/tmp/go"}}); err != nil || r.ExitCode != 0 {
 					t.Fatalf("%+v, %v", r, err)
 				}
-				await(t, "what came later", func() bool { return strings.Contains(followed.String(), "four") && strings.Contains(followed.String(), "five") })
+				await(t, "what came later", func() bool {
+					return strings.Contains(followed.String(), "four") && strings.Contains(followed.String(), "five")
+				})
 				cancel() // Podman may go on after the end
 				if err := <-done; err != nil {
 					t.Error(err)
