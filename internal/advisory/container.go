@@ -5,7 +5,7 @@ var container = []Advisory{
 	{
 		ID: "engine-missing", Severity: Error, Layer: "host", Title: "There is no container engine",
 		Reason:   "A gateway that runs in a container is reached through Docker or Podman, and neither has a socket here. Podman's serves only when its socket unit is enabled.",
-		Commands: []string{"docker version", "systemctl enable --now podman.socket"},
+		Commands: []string{"systemctl start docker", "systemctl enable --now podman.socket"},
 	},
 	{
 		ID: "engine-unreachable", Severity: Error, Layer: "host", Title: "The container engine does not answer", Blocking: true,

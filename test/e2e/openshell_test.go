@@ -349,6 +349,9 @@ func testExternal(t *testing.T) {
 		if s, r := h.status(); s.Verdict != "unknown" || s.Reason != "registration-absent" || r.code != 4 {
 			t.Errorf("unregistered: exit %d: %+v", r.code, s)
 		}
+		if r := h.run("gateway", "status"); !strings.Contains(r.stdout+r.stderr, "creel onboard --gateway-only --runtime external --gateway-endpoint URL") {
+			t.Errorf("how to name an endpoint is not said:\n%s%s", r.stdout, r.stderr)
+		}
 		h.want("runtime: external\ngateway: {endpoint: \"" + was.Endpoint + "\"}\n")
 		if s, r := h.status(); s.Verdict != "degraded" || r.code != 3 {
 			t.Errorf("exit %d: %+v", r.code, s)

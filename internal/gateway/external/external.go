@@ -64,7 +64,7 @@ func (r *Runtime) entry() (registration.Entry, error) {
 	if r.cfg.Endpoint == "" {
 		if errors.Is(err, fs.ErrNotExist) {
 			return e, advisory.New("registration-absent", fmt.Sprintf("gateway %s is not registered and has no endpoint", r.cfg.Gateway.Name), nil,
-				"openshell gateway add --name "+r.cfg.Gateway.Name+" URL")
+				"openshell gateway add --name "+r.cfg.Gateway.Name+" URL", "creel onboard --gateway-only --runtime external --gateway-endpoint URL")
 		}
 		return e, err
 	}

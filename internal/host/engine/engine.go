@@ -99,10 +99,8 @@ func (e *Engine) connect(ctx context.Context) (*connection, error) {
 	if e.conn != nil {
 		return e.conn, nil
 	}
-	var looked []string
 	var failed []error
 	for _, p := range e.places {
-		looked = append(looked, p.String())
 		there, err := p.exists()
 		if err == nil && !there {
 			continue
@@ -123,7 +121,7 @@ func (e *Engine) connect(ctx context.Context) (*connection, error) {
 	if len(failed) > 0 {
 		return nil, advisory.New("engine-unreachable", "reach the container engine", errors.Join(failed...))
 	}
-	return nil, advisory.New("engine-missing", "find a container engine: none at "+strings.Join(looked, ", "), nil)
+	return nil, missing(e.places)
 }
 
 // dial makes sure that an engine answers, and agrees with it on a version of the

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"creel/internal/advisory"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -47,6 +48,22 @@ func Places(o Options) []Place {
 }
 
 func socket(path, source string) Place { return Place{Host: "unix://" + path, Source: source} }
+
+// missing says that nothing is at any of the places.
+func missing(places []Place) error {
+	if len(places) == 1 && places[0].Named {
+		return advisory.New("engine-missing", "find a container engine: nothing is at "+places[0].String(), nil, "env | grep -E 'DOCKER_HOST|CONTAINER_HOST'")
+	}
+	var looked []string
+	for _, p := range places {
+		looked = append(looked, strings.TrimPrefix(p.Host, "unix://"))
+	}
+	const some = 2
+	if more := len(looked) - some; more > 1 {
+		looked = append(looked[:some], fmt.Sprintf("%d other places", more))
+	}
+	return advisory.New("engine-missing", "find a container engine: no socket of Docker or Podman at "+strings.Join(looked, ", "), nil)
+}
 
 // local reports whether the place is a socket of this machine.
 func (p Place) local() bool { return strings.HasPrefix(p.Host, "unix://") }

@@ -73,7 +73,7 @@ func TestNoEngineToBeHad(t *testing.T) {
 		make       func(t *testing.T, path string)
 		id, says   string
 	}{
-		{"nothing", "", func(*testing.T, string) {}, "engine-missing", "docker.sock"},
+		{"nothing", "", func(*testing.T, string) {}, "engine-missing", "other places"},
 		{"nothing where somebody said", "unix://", func(*testing.T, string) {}, "engine-unreachable", "(flag)"},
 		{"a file", "", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
