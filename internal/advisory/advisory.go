@@ -4,6 +4,7 @@ package advisory
 
 import (
 	"errors"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -88,6 +89,20 @@ func (p *Problem) Commands() []string {
 	a, _ := Lookup(p.ID)
 	return a.Commands
 }
+
+// At says which file the problem is about: it takes the place of FILE in the
+// advisory's commands.
+func (p *Problem) At(path string) *Problem {
+	for _, command := range p.Commands() {
+		p.Hints = append(p.Hints, fileWord.ReplaceAllStringFunc(command, func(word string) string {
+			return Quote(path + strings.TrimPrefix(word, "FILE"))
+		}))
+	}
+	return p
+}
+
+// fileWord is FILE as a word of a command, or with an ending as in FILE.damaged.
+var fileWord = regexp.MustCompile(`\bFILE(?:\.[a-z]+)?\b`)
 
 // Of returns the outermost Problem in err's chain.
 func Of(err error) (*Problem, bool) {

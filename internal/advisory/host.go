@@ -9,22 +9,22 @@ var host = []Advisory{
 	{
 		ID: "disk-read-only", Severity: Error, Layer: "host", Title: "The file system is read-only",
 		Reason:   "Creel writes its state below its home. Linux also mounts a disk read-only after it found errors on it.",
-		Commands: []string{"findmnt --target FILE", "CREEL_HOME=FILE creel onboard"}, Blocking: true,
+		Commands: []string{"findmnt --target FILE", "CREEL_HOME=/another/path creel onboard"}, Blocking: true,
 	},
 	{
 		ID: "state-not-directory", Severity: Error, Layer: "host", Title: "Creel's home is not a directory",
 		Reason:   "CREEL_HOME, or an XDG directory, or something on the way there, is a file. Creel never replaces it.",
-		Commands: []string{"ls -ld FILE", "CREEL_HOME=FILE creel onboard"}, Blocking: true,
+		Commands: []string{"ls -ld FILE", "CREEL_HOME=/another/path creel onboard"}, Blocking: true,
 	},
 	{
 		ID: "state-permission", Severity: Error, Layer: "host", Title: "Creel's home may not be used by this user",
 		Reason:   "The directories of Creel belong to the user who runs it. They may have been made by another one, for instance with sudo.",
-		Commands: []string{"ls -ld FILE", "CREEL_HOME=FILE creel onboard"}, Blocking: true,
+		Commands: []string{"ls -ld FILE", "CREEL_HOME=/another/path creel onboard"}, Blocking: true,
 	},
 	{
 		ID: "socket-path-too-long", Severity: Error, Layer: "host", Title: "The path of a Unix socket is too long",
 		Reason:   "The kernel keeps a socket's path in 108 bytes. Supervisors reach the gateway over such a socket below the run directory.",
-		Commands: []string{"CREEL_HOME=FILE creel onboard"}, Blocking: true,
+		Commands: []string{"CREEL_HOME=/another/path creel onboard"}, Blocking: true,
 	},
 	{
 		ID: "disk-space-low", Severity: Warning, Layer: "host", Title: "Little disk space is left",
@@ -39,7 +39,7 @@ var host = []Advisory{
 	{
 		ID: "home-on-network", Severity: Warning, Layer: "host", Title: "Creel's home is on a network file system",
 		Reason:   "Locks, SQLite's write-ahead log and Unix sockets are not dependable there.",
-		Commands: []string{"CREEL_HOME=FILE creel onboard"},
+		Commands: []string{"CREEL_HOME=/another/path creel onboard"},
 	},
 	{
 		ID: "port-in-use", Severity: Error, Layer: "host", Title: "A port is taken",

@@ -13,8 +13,8 @@ var state = []Advisory{
 	},
 	{
 		ID: "desired-unreadable", Severity: Error, Layer: "host", Title: "The desired state cannot be opened", Blocking: true,
-		Reason:   "The file exists but cannot be read by this user, or is no file.",
-		Commands: []string{"creel status"},
+		Reason:   "The file exists but cannot be read by this user, or is no file. Under su and sudo, HOME, CREEL_HOME or an XDG variable may still name the earlier user's.",
+		Commands: []string{"ls -ld FILE"},
 	},
 	{
 		ID: "state-unwritable", Severity: Error, Layer: "host", Title: "Creel cannot write its state", Blocking: true,

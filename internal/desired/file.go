@@ -123,7 +123,7 @@ func invalid(file string, err error) error {
 	if !filepath.IsAbs(file) { // standard input, or what a user has at hand
 		return advisory.New("desired-invalid", "read "+file, describe(err))
 	}
-	return advisory.New("desired-invalid", "read "+file, describe(err), "creel plan -f "+advisory.Quote(file))
+	return advisory.New("desired-invalid", "read "+file, describe(err)).At(file)
 }
 
 // secretLine finds a value behind a key that sounds secret. The format has no
@@ -207,27 +207,27 @@ func read(path string) ([]byte, error) {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		return nil, unreadable(err)
+		return nil, unreadable(path, err)
 	}
 	defer func() { _ = f.Close() }()
 	info, err := f.Stat()
 	switch {
 	case err != nil:
-		return nil, unreadable(err)
+		return nil, unreadable(path, err)
 	case !info.Mode().IsRegular():
-		return nil, advisory.New("desired-unreadable", path+" is not a file", nil)
+		return nil, advisory.New("desired-unreadable", path+" is not a file", nil).At(path)
 	case info.Size() > MaxSize:
-		return nil, advisory.New("desired-invalid", fmt.Sprintf("%s has %d bytes, at most %d are read", path, info.Size(), MaxSize), nil)
+		return nil, advisory.New("desired-invalid", fmt.Sprintf("%s has %d bytes, at most %d are read", path, info.Size(), MaxSize), nil).At(path)
 	}
 	content, err := os.ReadFile(path)
 	if err != nil {
-		return nil, unreadable(err)
+		return nil, unreadable(path, err)
 	}
 	return content, nil
 }
 
-func unreadable(err error) error {
-	return advisory.New("desired-unreadable", "read desired state", err)
+func unreadable(path string, err error) error {
+	return advisory.New("desired-unreadable", "read desired state", err).At(path)
 }
 
 // inlined replaces every policyFile by what the file says now, and makes the

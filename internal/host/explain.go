@@ -24,15 +24,15 @@ func Explain(err error, path string) error {
 	var notDirectory *state.NotDirectory
 	switch {
 	case errors.As(err, &notDirectory):
-		return advisory.New("state-not-directory", fmt.Sprintf("%s cannot be used", notDirectory.What), err)
+		return advisory.New("state-not-directory", fmt.Sprintf("%s cannot be used", notDirectory.What), err).At(path)
 	case errors.Is(err, syscall.ENOTDIR):
-		return advisory.New("state-not-directory", fmt.Sprintf("%s leads through a file", path), err)
+		return advisory.New("state-not-directory", fmt.Sprintf("%s leads through a file", path), err).At(path)
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
-		return advisory.New("disk-full", fmt.Sprintf("no space is left for %s", path), err)
+		return advisory.New("disk-full", fmt.Sprintf("no space is left for %s", path), err).At(path)
 	case errors.Is(err, syscall.EROFS):
-		return advisory.New("disk-read-only", fmt.Sprintf("%s is on a read-only file system", path), err)
+		return advisory.New("disk-read-only", fmt.Sprintf("%s is on a read-only file system", path), err).At(path)
 	case errors.Is(err, fs.ErrPermission):
-		return advisory.New("state-permission", fmt.Sprintf("%s may not be used by this user", path), err)
+		return advisory.New("state-permission", fmt.Sprintf("%s may not be used by this user", path), err).At(path)
 	}
 	return err
 }

@@ -76,8 +76,7 @@ func keyUnusable(g state.Gateway, err error) error {
 	if _, ok := advisory.Of(explained); ok { // a full disk or a missing right says nothing about the key
 		return explained
 	}
-	return advisory.New("credential-key-unusable", "open the key of stored credentials", err,
-		fmt.Sprintf("mv %s %s.damaged", path, path), "creel gateway start", "creel inference set")
+	return advisory.New("credential-key-unusable", "open the key of stored credentials", err).At(path)
 }
 
 // openDaemon opens everything on disk.

@@ -141,8 +141,7 @@ func (r *Runtime) namespace() (string, error) {
 	}
 	var d document
 	if err := toml.Unmarshal(b, &d); err != nil {
-		q := advisory.Quote(path)
-		return "", advisory.New("gateway-record-invalid", path+" is not what Creel wrote there", err, "mv "+q+" "+advisory.Quote(path+".damaged"), "creel gateway start")
+		return "", advisory.New("gateway-record-invalid", path+" is not what Creel wrote there", err).At(path)
 	}
 	if d.OpenShell.Version == 1 {
 		return d.OpenShell.Drivers.Docker.Namespace, nil

@@ -206,7 +206,5 @@ func read(g state.Gateway, name string, v any) (bool, error) {
 }
 
 func invalid(path string, err error) error {
-	q := advisory.Quote(path)
-	return advisory.New("gateway-record-invalid", path+" is not what Creel wrote there", err,
-		"mv "+q+" "+advisory.Quote(path+".damaged"), "creel gateway start")
+	return advisory.New("gateway-record-invalid", path+" is not what Creel wrote there", err).At(path)
 }

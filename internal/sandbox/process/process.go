@@ -219,5 +219,5 @@ func checkID(id string) error {
 }
 
 func corrupt(path string, cause error) error {
-	return advisory.New("sandbox-record-corrupt", "read "+path, cause)
+	return advisory.New("sandbox-record-corrupt", "read "+path, cause).At(path)
 }

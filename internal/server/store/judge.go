@@ -133,8 +133,7 @@ func checkMarks(path string, application, version int64) error {
 }
 
 func refuseForeign(path, why string) error {
-	return advisory.New("database-foreign", fmt.Sprintf("database %s is not a gateway's: %s", path, why), nil,
-		fmt.Sprintf("mv %s %s.moved", path, path), "creel gateway start")
+	return advisory.New("database-foreign", fmt.Sprintf("database %s is not a gateway's: %s", path, why), nil).At(path)
 }
 
 // refuseCorrupt says that a database is damaged where cause is SQLite's word that
@@ -150,6 +149,5 @@ func refuseCorrupt(path string, cause error) error {
 	} else if errors.Is(cause, context.Canceled) || errors.Is(cause, context.DeadlineExceeded) {
 		return fmt.Errorf("read database %s: %w", path, cause)
 	}
-	return advisory.New("database-corrupt", fmt.Sprintf("database %s is damaged (expected schema version %d)", path, SchemaVersion), cause,
-		fmt.Sprintf("mv %s %s.damaged", path, path), "creel gateway start", "creel inference set")
+	return advisory.New("database-corrupt", fmt.Sprintf("database %s is damaged (expected schema version %d)", path, SchemaVersion), cause).At(path)
 }
