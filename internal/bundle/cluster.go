@@ -9,7 +9,6 @@ import (
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -231,35 +230,3 @@ func (m *ClusterMetadata) annotate(key, value string) {
 	annotations[key] = value
 	m.Annotations = annotations
 }
-
-// Replaces reports that there is a value which needs a backup.
-func (c *ClusterChange) Replaces() bool { return c.Old != nil && len(c.Old.Data) > 0 }
-
-const backupMark = "-creel-backup-"
-
-// Backup is a copy of Old, under the first name after the newest backup that Old
-// knows of, or after taken more. It is immutable, and Opaque, because other types
-// have rules that the copy would have to meet and controllers that would act on
-// it.
-func (c *ClusterChange) Backup(gateway string, now time.Time, taken int) ClusterSecret {
-	last, _ := strings.CutPrefix(c.Old.Metadata.Annotations[AnnotationBackup], c.Old.Metadata.Name+backupMark)
-	n, err := strconv.Atoi(last)
-	if err != nil || n < 0 {
-		n = 0
-	}
-	b := ClusterSecret{APIVersion: "v1", Kind: "Secret", Type: typeOpaque, Immutable: true, Data: c.Old.Data,
-		Metadata: ClusterMetadata{Namespace: c.New.Metadata.Namespace, Name: c.Old.Metadata.Name + backupMark + strconv.Itoa(n+1+taken)}}
-	mark(&b.Metadata, gateway, now)
-	b.Metadata.annotate(AnnotationBackupOf, c.Old.Metadata.Name)
-	b.Metadata.annotate(AnnotationBackupType, c.Old.Type)
-	return b
-}
-
-// Taken answers that the name of a backup is taken: by one of the same content,
-// which an interrupted write left and which will do, or else true.
-func (b *ClusterSecret) Taken(by ClusterSecret) bool {
-	return by.Metadata.Annotations[AnnotationBackupOf] != b.Metadata.Annotations[AnnotationBackupOf] || !maps.EqualFunc(by.Data, b.Data, bytes.Equal)
-}
-
-// KeptIn notes on what is written where the previous value is.
-func (c *ClusterChange) KeptIn(backup string) { c.New.Metadata.annotate(AnnotationBackup, backup) }

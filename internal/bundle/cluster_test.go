@@ -255,6 +255,10 @@ func TestClusterChangesAreConditional(t *testing.T) {
 	if err != nil || c[0].Recreate || c[0].New.version() != o.version() || c[0].Backup("gw", moment(), 0).Metadata.Name != ServerTLS+"-creel-backup-8" {
 		t.Errorf("%+v, %v", c, err)
 	}
+	o.Metadata.Annotations[AnnotationBackup] = "7" // no name of a backup of it
+	if c, err = changes(); err != nil || c[0].Backup("gw", moment(), 2).Metadata.Name != ServerTLS+"-creel-backup-3" {
+		t.Errorf("%+v, %v", c, err)
+	}
 	for _, spoil := range []func(){func() { o.Immutable = true }, func() { o.Immutable, o.Type = false, "example.com/other" }} {
 		spoil()
 		if c, err = changes(); err != nil || !c[0].Recreate || c[0].New.version() != "/" || c[0].New.Type != typeTLS || c[0].New.Immutable {
@@ -317,6 +321,36 @@ func TestCheckClusterName(t *testing.T) {
 	for _, name := range []string{"", "--all", "../pods", "a/b", "A", "a_b", "a.", ".a", "a b", "a\n", strings.Repeat("a", 254)} {
 		if CheckClusterName(name) == nil {
 			t.Errorf("%q was accepted", name)
+		}
+	}
+}
+
+// TestMadeBeside: what anybody else made, or Creel for another gateway, is not taken
+// for Creel's, whatever it is called.
+func TestMadeBeside(t *testing.T) {
+	ours := map[string]string{LabelManagedBy: ManagedBy, LabelInstance: "gw"}
+	for _, c := range []struct {
+		name     string
+		labels   map[string]string
+		backupOf string
+		of       string
+	}{
+		{"a-creel-backup-1", ours, "a", "a"},
+		{"a-creel-next", ours, "", "a"},
+		{"a-creel-next-creel-backup-12", ours, "a-creel-next", "a-creel-next"},
+		{"a", ours, "", ""},
+		{"a-creel-backup-1", ours, "", ""},
+		{"a-creel-backup-1", ours, "b", ""},
+		{"a-creel-backup-x", ours, "a", ""},
+		{"a-creel-backup-", ours, "a", ""},
+		{"a-creel-backup-1", nil, "a", ""},
+		{"a-creel-next", nil, "", ""},
+		{"a-creel-next", map[string]string{LabelManagedBy: ManagedBy, LabelInstance: "other"}, "", ""},
+		{"a-creel-backup-1", map[string]string{LabelManagedBy: "Helm", LabelInstance: "gw"}, "a", ""},
+	} {
+		o := ClusterSecret{Metadata: ClusterMetadata{Name: c.name, Labels: c.labels, Annotations: map[string]string{AnnotationBackupOf: c.backupOf}}}
+		if of, ok := o.MadeBeside("gw"); ok != (c.of != "") || ok && of != c.of {
+			t.Errorf("%+v: beside %q, %v", c, of, ok)
 		}
 	}
 }
