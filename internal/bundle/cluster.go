@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -89,18 +88,23 @@ func CheckClusterName(name string) error {
 	return nil
 }
 
-// clusterToken holds every secret that was asked for as it was read, nil for one
-// that was absent. The uid and resource version in them make writes conditional.
-type clusterToken map[string]*ClusterSecret
+// clusterToken is the note in the snapshot of a namespace.
+type clusterToken struct {
+	namespace string
+	// objects holds every secret that was asked for as it was read, nil for one that
+	// was absent. The uid and resource version in them make writes conditional.
+	objects map[string]*ClusterSecret
+	pending map[string]string // see Workload.pending
+}
 
-// ClusterSnapshot makes a snapshot of what a cluster returned of the secrets that
+// ClusterSnapshot makes a snapshot of what a namespace holds of the secrets that
 // were asked for. One that is being deleted is neither there nor absent: the
 // error says what it waits for.
-func ClusterSnapshot(asked []string, found map[string]ClusterSecret) (Snapshot, error) {
+func ClusterSnapshot(namespace string, asked []string, found map[string]ClusterSecret) (Snapshot, error) {
 	s := Snapshot{Secrets: map[string]Secret{}}
-	seen := clusterToken{}
+	seen := clusterToken{namespace: namespace, objects: map[string]*ClusterSecret{}}
 	for _, name := range asked {
-		seen[name] = nil
+		seen.objects[name] = nil
 		o, ok := found[name]
 		if !ok {
 			continue
@@ -121,7 +125,7 @@ func ClusterSnapshot(asked []string, found map[string]ClusterSecret) (Snapshot, 
 			data[key] = bytes.Clone(value)
 		}
 		s.Secrets[name] = Secret{Name: name, Type: o.Type, Data: data}
-		seen[name] = &o
+		seen.objects[name] = &o
 	}
 	s.Token = seen
 	return s, nil
@@ -153,15 +157,16 @@ const (
 	stageEmptied // what a rotation had put aside goes when it is in place
 )
 
-// ClusterChanges puts a write in order. now is noted on what is written.
+// ClusterChanges puts a write into a namespace in order. now is noted on what is
+// written. A snapshot of another place is an error.
 func ClusterChanges(gateway, namespace string, write []Secret, prev Snapshot, now time.Time) ([]ClusterChange, error) {
 	seen, ok := prev.Token.(clusterToken)
-	if !ok {
-		return nil, errors.New("the snapshot is not one of a cluster")
+	if !ok || seen.namespace != namespace {
+		return nil, fmt.Errorf("the snapshot is not one of namespace %s", namespace)
 	}
 	var changes []ClusterChange
 	for _, secret := range write {
-		old, asked := seen[secret.Name]
+		old, asked := seen.objects[secret.Name]
 		twice := slices.ContainsFunc(changes, func(c ClusterChange) bool { return c.New.Metadata.Name == secret.Name })
 		if !asked || twice {
 			return nil, fmt.Errorf("secret %q is not in the snapshot, or is written twice", secret.Name)

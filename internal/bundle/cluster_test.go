@@ -56,7 +56,7 @@ func (c *fakeCluster) do(verb string, o ClusterSecret) error {
 }
 
 func (c *fakeCluster) Load(_ context.Context, want Requirements) (Snapshot, error) {
-	return ClusterSnapshot(want.Stored(), c.secrets)
+	return ClusterSnapshot("openshell", want.Stored(), c.secrets)
 }
 
 // steps is a write as the calls between which it may be interrupted.
@@ -245,7 +245,7 @@ func TestClusterChangesAreConditional(t *testing.T) {
 	write := []Secret{{Name: ServerTLS, Type: typeTLS, Data: o.Data}}
 	changes := func() ([]ClusterChange, error) {
 		t.Helper()
-		prev, err := ClusterSnapshot(want.Stored(), map[string]ClusterSecret{ServerTLS: o})
+		prev, err := ClusterSnapshot("openshell", want.Stored(), map[string]ClusterSecret{ServerTLS: o})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -279,8 +279,19 @@ func TestClusterChangesAreConditional(t *testing.T) {
 			t.Errorf("%+v became %+v", bad, c)
 		}
 	}
-	if _, err := ClusterChanges("gw", "openshell", write, Snapshot{}, moment()); err == nil {
+	if _, err := ClusterChanges("gw", "openshell", nil, Snapshot{}, moment()); err == nil {
 		t.Error("a snapshot of no cluster was accepted")
+	}
+	empty, err := ClusterSnapshot("openshell", want.Stored(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write = []Secret{{Name: ServerTLS, Data: o.Data}}
+	if _, err := ClusterChanges("gw", "openshell", write, empty, moment()); err != nil {
+		t.Error(err)
+	}
+	if _, err := ClusterChanges("gw", "elsewhere", write, empty, moment()); err == nil {
+		t.Error("a snapshot of another namespace was accepted")
 	}
 }
 
@@ -289,7 +300,7 @@ func TestClusterSnapshotRefuses(t *testing.T) {
 	load := func(spoil func(*ClusterMetadata)) error {
 		m := whole
 		spoil(&m)
-		_, err := ClusterSnapshot([]string{ServerTLS}, map[string]ClusterSecret{ServerTLS: {Metadata: m}})
+		_, err := ClusterSnapshot("openshell", []string{ServerTLS}, map[string]ClusterSecret{ServerTLS: {Metadata: m}})
 		return err
 	}
 	if err := load(func(*ClusterMetadata) {}); err != nil {

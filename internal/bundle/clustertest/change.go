@@ -71,6 +71,19 @@ func conflicts(t *testing.T, w World) {
 	if err := p.Target.Apply(t.Context(), nil, bundle.Snapshot{}); err == nil {
 		t.Error("a snapshot of no store was accepted")
 	}
+	// Of what is absent in both places, no version tells them apart.
+	elsewhere := w.Gateway(t, Pod1, "")
+	s, err := elsewhere.Target.Load(t.Context(), elsewhere.Want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Delete(t, bundle.SSHHandshake)
+	if err := p.Target.Apply(t.Context(), []bundle.Secret{issued[bundle.SSHHandshake]}, s); err == nil || errors.Is(err, bundle.ErrChanged) {
+		t.Errorf("a snapshot of another namespace: %v", err)
+	}
+	if _, ok := p.Secrets(t)[bundle.SSHHandshake]; ok {
+		t.Error("it was written into another namespace than was looked at")
+	}
 }
 
 // racing lets somebody else be faster, once.
