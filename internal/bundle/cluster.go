@@ -88,6 +88,40 @@ func CheckClusterName(name string) error {
 	return nil
 }
 
+// Held is the cause of an error about a secret that finalizers keep from being
+// deleted, as far as it names any.
+type Held struct {
+	Secret string
+	by     []string
+}
+
+func (h *Held) Error() string {
+	if len(h.by) == 0 {
+		return "nothing that it names holds it back"
+	}
+	return fmt.Sprintf("the finalizers %s hold it back", strings.Join(h.by, ", "))
+}
+
+// Command shows what holds the secret back: what kubectl is told beside how to
+// reach the namespace.
+func (h *Held) Command() string {
+	return "get secret " + h.Secret + " -o jsonpath={.metadata.finalizers}"
+}
+
+// Check refuses what was read of a secret when it does not have that name, or not
+// all that makes a write conditional. One that is being deleted is neither there
+// nor absent: that error has an advisory, and a Held as its cause.
+func (o *ClusterSecret) Check(name string) error {
+	m := o.Metadata
+	switch {
+	case m.Name != name || m.UID == "" || m.ResourceVersion == "":
+		return fmt.Errorf("secret %q has the name %.80q, the uid %.80q and the resource version %.80q", name, m.Name, m.UID, m.ResourceVersion)
+	case m.DeletionTimestamp != "":
+		return advisory.New("cluster-secret-going", fmt.Sprintf("secret %s is being deleted", name), &Held{name, m.Finalizers})
+	}
+	return nil
+}
+
 // clusterToken is the note in the snapshot of a namespace.
 type clusterToken struct {
 	namespace string
@@ -98,8 +132,7 @@ type clusterToken struct {
 }
 
 // ClusterSnapshot makes a snapshot of what a namespace holds of the secrets that
-// were asked for. One that is being deleted is neither there nor absent: the
-// error says what it waits for.
+// were asked for. Its error is that of the first that fails its Check.
 func ClusterSnapshot(namespace string, asked []string, found map[string]ClusterSecret) (Snapshot, error) {
 	s := Snapshot{Secrets: map[string]Secret{}}
 	seen := clusterToken{namespace: namespace, objects: map[string]*ClusterSecret{}}
@@ -109,16 +142,8 @@ func ClusterSnapshot(namespace string, asked []string, found map[string]ClusterS
 		if !ok {
 			continue
 		}
-		m := o.Metadata
-		switch {
-		case m.Name != name || m.UID == "" || m.ResourceVersion == "":
-			return Snapshot{}, fmt.Errorf("secret %q has the name %q, the uid %q and the resource version %q", name, m.Name, m.UID, m.ResourceVersion)
-		case m.DeletionTimestamp != "":
-			by := "nothing that it names"
-			if len(m.Finalizers) > 0 {
-				by = "the finalizers " + strings.Join(m.Finalizers, ", ")
-			}
-			return Snapshot{}, advisory.New("cluster-secret-going", fmt.Sprintf("secret %s is being deleted, held back by %s", name, by), nil)
+		if err := o.Check(name); err != nil {
+			return Snapshot{}, err
 		}
 		data := map[string][]byte{}
 		for key, value := range o.Data {
@@ -211,8 +236,8 @@ func (c *ClusterChange) keep(old ClusterSecret) error {
 		return nil
 	}
 	if len(old.Metadata.Finalizers) > 0 {
-		return advisory.New("cluster-refused", fmt.Sprintf("secret %s cannot be changed and would have to be deleted, which the finalizers %s hold back",
-			old.Metadata.Name, strings.Join(old.Metadata.Finalizers, ", ")), nil)
+		return advisory.New("cluster-refused", fmt.Sprintf("secret %s cannot be changed and would have to be deleted", old.Metadata.Name),
+			&Held{old.Metadata.Name, old.Metadata.Finalizers})
 	}
 	c.New.Metadata.UID, c.New.Metadata.ResourceVersion = "", ""
 	return nil

@@ -266,7 +266,8 @@ func TestClusterChangesAreConditional(t *testing.T) {
 		}
 	}
 	o.Metadata.Finalizers = []string{"example.com/hold"}
-	if c, err = changes(); advisoryID(err) != "cluster-refused" || !strings.Contains(err.Error(), "example.com/hold") {
+	var held *Held
+	if c, err = changes(); advisoryID(err) != "cluster-refused" || !strings.Contains(err.Error(), "example.com/hold") || !errors.As(err, &held) || held.Secret != ServerTLS {
 		t.Errorf("what a finalizer would keep: %+v, %v", c, err)
 	}
 	o.Metadata.Finalizers, o.Type, write = nil, typeTLS, []Secret{{Name: ServerTLS, Type: typeTLS, Data: map[string][]byte{}}}
@@ -318,8 +319,15 @@ func TestClusterSnapshotRefuses(t *testing.T) {
 	err := load(func(m *ClusterMetadata) {
 		m.DeletionTimestamp, m.Finalizers = "2031-05-06T07:08:09Z", []string{"example.com/hold"}
 	})
-	if advisoryID(err) != "cluster-secret-going" || !strings.Contains(err.Error(), "example.com/hold") {
-		t.Errorf("being deleted: %v", err)
+	var held *Held
+	if advisoryID(err) != "cluster-secret-going" || !strings.Contains(err.Error(), "example.com/hold") || !errors.As(err, &held) {
+		t.Fatalf("being deleted: %v", err)
+	}
+	if got := held.Command(); got != "get secret "+ServerTLS+" -o jsonpath={.metadata.finalizers}" {
+		t.Errorf("it is shown by %q", got)
+	}
+	if err := load(func(m *ClusterMetadata) { m.DeletionTimestamp = "2031-05-06T07:08:09Z" }); err == nil || !strings.Contains(err.Error(), "nothing that it names") {
+		t.Errorf("being deleted for no reason: %v", err)
 	}
 }
 

@@ -110,7 +110,8 @@ func beingDeleted(t *testing.T, w World) {
 	p.Delete(t, bundle.SSHHandshake)
 	before := p.Secrets(t)
 	out, err := bundle.Repair(t.Context(), p.Target, time.Now(), bundle.RepairOptions{Replace: true})
-	if AdvisoryID(err) != "cluster-secret-going" || !contains(err.Error(), bundle.SSHHandshake) || !contains(err.Error(), "example.com/hold, example.com/too") || out.Repaired {
+	if AdvisoryID(err) != "cluster-secret-going" || !contains(err.Error(), bundle.SSHHandshake) || !contains(err.Error(), "example.com/hold, example.com/too") || out.Repaired ||
+		!advises(err, "get secret "+bundle.SSHHandshake+" -o jsonpath={.metadata.finalizers}") {
 		t.Errorf("%+v, %v", out, err)
 	}
 	p.sameSecrets(t, before)
