@@ -45,6 +45,7 @@ type ClusterSecret struct {
 // keep.
 type ClusterMetadata struct {
 	Name              string            `json:"name"`
+	GenerateName      string            `json:"generateName,omitempty"`
 	Namespace         string            `json:"namespace,omitempty"`
 	UID               string            `json:"uid,omitempty"`
 	ResourceVersion   string            `json:"resourceVersion,omitempty"`
@@ -169,11 +170,32 @@ type ClusterChange struct {
 	Stage int
 }
 
-// The stages. Members are replaced because they go along with one that is bad,
-// while they are whole; as long as the bad one, the reason for the write, is left
-// to do, an interrupted write is repaired with the consent that it had. A pair
-// that is wholly absent is one half after the other: who is faster with one of
-// them keeps the other from being written.
+// The stages. A cluster has no transaction over several secrets, so a write may
+// end between any two, and the next repair must be able to go on with the consent
+// that this one had. With consent to replace, any state can be repaired. Without
+// it, only what is absent or lacks a key can; what was written must not leave a
+// good member that does not fit a good one, since that looks like somebody's
+// intention. So first are the members that are whole, and are replaced only
+// because they go along with one that is bad; then those that lack a key; then
+// the absent ones. As long as the bad one, the reason for the write, is left to
+// do, the set needs the same repair, without anybody's consent.
+//
+// For the pairs that are issued together, that means: of CA and client
+// (generation 1), when the client is absent or incomplete, the CA is written
+// first: a new CA without its client is where this began, a new client under an
+// old CA would be a mismatch. When the CA is absent, it is the client that is
+// written first, for the same reason. Of server and client (generation 2, each
+// with the CA inside) likewise the good one first; until the other follows it is
+// absent or incomplete, and the CA of the good one is the set's. When both are bad
+// any order will do. Deleting one to create it again only makes it absent, which is
+// always repaired. The handshake and the token key stand alone.
+//
+// One thing does not converge to the same: a token key that must be deleted, when
+// the write ends between the deletion and the creation, is absent afterwards, and
+// a new one is issued. The old one is in the backup.
+//
+// A pair that is wholly absent is one half after the other all the same: who is
+// faster with one of them keeps the other from being written.
 const (
 	stageWhole = iota
 	stageIncomplete
