@@ -4,12 +4,10 @@ import (
 	"bytes"
 	"cmp"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -47,6 +45,7 @@ type ClusterSecret struct {
 // keep.
 type ClusterMetadata struct {
 	Name              string            `json:"name"`
+	GenerateName      string            `json:"generateName,omitempty"`
 	Namespace         string            `json:"namespace,omitempty"`
 	UID               string            `json:"uid,omitempty"`
 	ResourceVersion   string            `json:"resourceVersion,omitempty"`
@@ -90,39 +89,69 @@ func CheckClusterName(name string) error {
 	return nil
 }
 
-// clusterToken holds every secret that was asked for as it was read, nil for one
-// that was absent. The uid and resource version in them make writes conditional.
-type clusterToken map[string]*ClusterSecret
+// Held is the cause of an error about a secret that finalizers keep from being
+// deleted, as far as it names any.
+type Held struct {
+	Secret string
+	by     []string
+}
 
-// ClusterSnapshot makes a snapshot of what a cluster returned of the secrets that
-// were asked for. One that is being deleted is neither there nor absent: the
-// error says what it waits for.
-func ClusterSnapshot(asked []string, found map[string]ClusterSecret) (Snapshot, error) {
+func (h *Held) Error() string {
+	if len(h.by) == 0 {
+		return "nothing that it names holds it back"
+	}
+	return fmt.Sprintf("the finalizers %s hold it back", strings.Join(h.by, ", "))
+}
+
+// Command shows what holds the secret back: what kubectl is told beside how to
+// reach the namespace.
+func (h *Held) Command() string {
+	return "get secret " + h.Secret + " -o jsonpath={.metadata.finalizers}"
+}
+
+// Check refuses what was read of a secret when it does not have that name, or not
+// all that makes a write conditional. One that is being deleted is neither there
+// nor absent: that error has an advisory, and a Held as its cause.
+func (o *ClusterSecret) Check(name string) error {
+	m := o.Metadata
+	switch {
+	case m.Name != name || m.UID == "" || m.ResourceVersion == "":
+		return fmt.Errorf("secret %q has the name %.80q, the uid %.80q and the resource version %.80q", name, m.Name, m.UID, m.ResourceVersion)
+	case m.DeletionTimestamp != "":
+		return advisory.New("cluster-secret-going", fmt.Sprintf("secret %s is being deleted", name), &Held{name, m.Finalizers})
+	}
+	return nil
+}
+
+// clusterToken is the note in the snapshot of a namespace.
+type clusterToken struct {
+	namespace string
+	// objects holds every secret that was asked for as it was read, nil for one that
+	// was absent. The uid and resource version in them make writes conditional.
+	objects map[string]*ClusterSecret
+	pending map[string]string // see Workload.pending
+}
+
+// ClusterSnapshot makes a snapshot of what a namespace holds of the secrets that
+// were asked for. Its error is that of the first that fails its Check.
+func ClusterSnapshot(namespace string, asked []string, found map[string]ClusterSecret) (Snapshot, error) {
 	s := Snapshot{Secrets: map[string]Secret{}}
-	seen := clusterToken{}
+	seen := clusterToken{namespace: namespace, objects: map[string]*ClusterSecret{}}
 	for _, name := range asked {
-		seen[name] = nil
+		seen.objects[name] = nil
 		o, ok := found[name]
 		if !ok {
 			continue
 		}
-		m := o.Metadata
-		switch {
-		case m.Name != name || m.UID == "" || m.ResourceVersion == "":
-			return Snapshot{}, fmt.Errorf("secret %q has the name %q, the uid %q and the resource version %q", name, m.Name, m.UID, m.ResourceVersion)
-		case m.DeletionTimestamp != "":
-			by := "nothing that it names"
-			if len(m.Finalizers) > 0 {
-				by = "the finalizers " + strings.Join(m.Finalizers, ", ")
-			}
-			return Snapshot{}, advisory.New("cluster-secret-going", fmt.Sprintf("secret %s is being deleted, held back by %s", name, by), nil)
+		if err := o.Check(name); err != nil {
+			return Snapshot{}, err
 		}
 		data := map[string][]byte{}
 		for key, value := range o.Data {
 			data[key] = bytes.Clone(value)
 		}
 		s.Secrets[name] = Secret{Name: name, Type: o.Type, Data: data}
-		seen[name] = &o
+		seen.objects[name] = &o
 	}
 	s.Token = seen
 	return s, nil
@@ -141,11 +170,32 @@ type ClusterChange struct {
 	Stage int
 }
 
-// The stages. Members are replaced because they go along with one that is bad,
-// while they are whole; as long as the bad one, the reason for the write, is left
-// to do, an interrupted write is repaired with the consent that it had. A pair
-// that is wholly absent is one half after the other: who is faster with one of
-// them keeps the other from being written.
+// The stages. A cluster has no transaction over several secrets, so a write may
+// end between any two, and the next repair must be able to go on with the consent
+// that this one had. With consent to replace, any state can be repaired. Without
+// it, only what is absent or lacks a key can; what was written must not leave a
+// good member that does not fit a good one, since that looks like somebody's
+// intention. So first are the members that are whole, and are replaced only
+// because they go along with one that is bad; then those that lack a key; then
+// the absent ones. As long as the bad one, the reason for the write, is left to
+// do, the set needs the same repair, without anybody's consent.
+//
+// For the pairs that are issued together, that means: of CA and client
+// (generation 1), when the client is absent or incomplete, the CA is written
+// first: a new CA without its client is where this began, a new client under an
+// old CA would be a mismatch. When the CA is absent, it is the client that is
+// written first, for the same reason. Of server and client (generation 2, each
+// with the CA inside) likewise the good one first; until the other follows it is
+// absent or incomplete, and the CA of the good one is the set's. When both are bad
+// any order will do. Deleting one to create it again only makes it absent, which is
+// always repaired. The handshake and the token key stand alone.
+//
+// One thing does not converge to the same: a token key that must be deleted, when
+// the write ends between the deletion and the creation, is absent afterwards, and
+// a new one is issued. The old one is in the backup.
+//
+// A pair that is wholly absent is one half after the other all the same: who is
+// faster with one of them keeps the other from being written.
 const (
 	stageWhole = iota
 	stageIncomplete
@@ -154,15 +204,16 @@ const (
 	stageEmptied // what a rotation had put aside goes when it is in place
 )
 
-// ClusterChanges puts a write in order. now is noted on what is written.
+// ClusterChanges puts a write into a namespace in order. now is noted on what is
+// written. A snapshot of another place is an error.
 func ClusterChanges(gateway, namespace string, write []Secret, prev Snapshot, now time.Time) ([]ClusterChange, error) {
 	seen, ok := prev.Token.(clusterToken)
-	if !ok {
-		return nil, errors.New("the snapshot is not one of a cluster")
+	if !ok || seen.namespace != namespace {
+		return nil, fmt.Errorf("the snapshot is not one of namespace %s", namespace)
 	}
 	var changes []ClusterChange
 	for _, secret := range write {
-		old, asked := seen[secret.Name]
+		old, asked := seen.objects[secret.Name]
 		twice := slices.ContainsFunc(changes, func(c ClusterChange) bool { return c.New.Metadata.Name == secret.Name })
 		if !asked || twice {
 			return nil, fmt.Errorf("secret %q is not in the snapshot, or is written twice", secret.Name)
@@ -207,8 +258,8 @@ func (c *ClusterChange) keep(old ClusterSecret) error {
 		return nil
 	}
 	if len(old.Metadata.Finalizers) > 0 {
-		return advisory.New("cluster-refused", fmt.Sprintf("secret %s cannot be changed and would have to be deleted, which the finalizers %s hold back",
-			old.Metadata.Name, strings.Join(old.Metadata.Finalizers, ", ")), nil)
+		return advisory.New("cluster-refused", fmt.Sprintf("secret %s cannot be changed and would have to be deleted", old.Metadata.Name),
+			&Held{old.Metadata.Name, old.Metadata.Finalizers})
 	}
 	c.New.Metadata.UID, c.New.Metadata.ResourceVersion = "", ""
 	return nil
@@ -231,35 +282,3 @@ func (m *ClusterMetadata) annotate(key, value string) {
 	annotations[key] = value
 	m.Annotations = annotations
 }
-
-// Replaces reports that there is a value which needs a backup.
-func (c *ClusterChange) Replaces() bool { return c.Old != nil && len(c.Old.Data) > 0 }
-
-const backupMark = "-creel-backup-"
-
-// Backup is a copy of Old, under the first name after the newest backup that Old
-// knows of, or after taken more. It is immutable, and Opaque, because other types
-// have rules that the copy would have to meet and controllers that would act on
-// it.
-func (c *ClusterChange) Backup(gateway string, now time.Time, taken int) ClusterSecret {
-	last, _ := strings.CutPrefix(c.Old.Metadata.Annotations[AnnotationBackup], c.Old.Metadata.Name+backupMark)
-	n, err := strconv.Atoi(last)
-	if err != nil || n < 0 {
-		n = 0
-	}
-	b := ClusterSecret{APIVersion: "v1", Kind: "Secret", Type: typeOpaque, Immutable: true, Data: c.Old.Data,
-		Metadata: ClusterMetadata{Namespace: c.New.Metadata.Namespace, Name: c.Old.Metadata.Name + backupMark + strconv.Itoa(n+1+taken)}}
-	mark(&b.Metadata, gateway, now)
-	b.Metadata.annotate(AnnotationBackupOf, c.Old.Metadata.Name)
-	b.Metadata.annotate(AnnotationBackupType, c.Old.Type)
-	return b
-}
-
-// Taken answers that the name of a backup is taken: by one of the same content,
-// which an interrupted write left and which will do, or else true.
-func (b *ClusterSecret) Taken(by ClusterSecret) bool {
-	return by.Metadata.Annotations[AnnotationBackupOf] != b.Metadata.Annotations[AnnotationBackupOf] || !maps.EqualFunc(by.Data, b.Data, bytes.Equal)
-}
-
-// KeptIn notes on what is written where the previous value is.
-func (c *ClusterChange) KeptIn(backup string) { c.New.Metadata.annotate(AnnotationBackup, backup) }

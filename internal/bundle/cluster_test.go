@@ -56,7 +56,7 @@ func (c *fakeCluster) do(verb string, o ClusterSecret) error {
 }
 
 func (c *fakeCluster) Load(_ context.Context, want Requirements) (Snapshot, error) {
-	return ClusterSnapshot(want.Stored(), c.secrets)
+	return ClusterSnapshot("openshell", want.Stored(), c.secrets)
 }
 
 // steps is a write as the calls between which it may be interrupted.
@@ -245,7 +245,7 @@ func TestClusterChangesAreConditional(t *testing.T) {
 	write := []Secret{{Name: ServerTLS, Type: typeTLS, Data: o.Data}}
 	changes := func() ([]ClusterChange, error) {
 		t.Helper()
-		prev, err := ClusterSnapshot(want.Stored(), map[string]ClusterSecret{ServerTLS: o})
+		prev, err := ClusterSnapshot("openshell", want.Stored(), map[string]ClusterSecret{ServerTLS: o})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -255,6 +255,10 @@ func TestClusterChangesAreConditional(t *testing.T) {
 	if err != nil || c[0].Recreate || c[0].New.version() != o.version() || c[0].Backup("gw", moment(), 0).Metadata.Name != ServerTLS+"-creel-backup-8" {
 		t.Errorf("%+v, %v", c, err)
 	}
+	o.Metadata.Annotations[AnnotationBackup] = "7" // no name of a backup of it
+	if c, err = changes(); err != nil || c[0].Backup("gw", moment(), 2).Metadata.Name != ServerTLS+"-creel-backup-3" {
+		t.Errorf("%+v, %v", c, err)
+	}
 	for _, spoil := range []func(){func() { o.Immutable = true }, func() { o.Immutable, o.Type = false, "example.com/other" }} {
 		spoil()
 		if c, err = changes(); err != nil || !c[0].Recreate || c[0].New.version() != "/" || c[0].New.Type != typeTLS || c[0].New.Immutable {
@@ -262,7 +266,8 @@ func TestClusterChangesAreConditional(t *testing.T) {
 		}
 	}
 	o.Metadata.Finalizers = []string{"example.com/hold"}
-	if c, err = changes(); advisoryID(err) != "cluster-refused" || !strings.Contains(err.Error(), "example.com/hold") {
+	var held *Held
+	if c, err = changes(); advisoryID(err) != "cluster-refused" || !strings.Contains(err.Error(), "example.com/hold") || !errors.As(err, &held) || held.Secret != ServerTLS {
 		t.Errorf("what a finalizer would keep: %+v, %v", c, err)
 	}
 	o.Metadata.Finalizers, o.Type, write = nil, typeTLS, []Secret{{Name: ServerTLS, Type: typeTLS, Data: map[string][]byte{}}}
@@ -275,8 +280,19 @@ func TestClusterChangesAreConditional(t *testing.T) {
 			t.Errorf("%+v became %+v", bad, c)
 		}
 	}
-	if _, err := ClusterChanges("gw", "openshell", write, Snapshot{}, moment()); err == nil {
+	if _, err := ClusterChanges("gw", "openshell", nil, Snapshot{}, moment()); err == nil {
 		t.Error("a snapshot of no cluster was accepted")
+	}
+	empty, err := ClusterSnapshot("openshell", want.Stored(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	write = []Secret{{Name: ServerTLS, Data: o.Data}}
+	if _, err := ClusterChanges("gw", "openshell", write, empty, moment()); err != nil {
+		t.Error(err)
+	}
+	if _, err := ClusterChanges("gw", "elsewhere", write, empty, moment()); err == nil {
+		t.Error("a snapshot of another namespace was accepted")
 	}
 }
 
@@ -285,7 +301,7 @@ func TestClusterSnapshotRefuses(t *testing.T) {
 	load := func(spoil func(*ClusterMetadata)) error {
 		m := whole
 		spoil(&m)
-		_, err := ClusterSnapshot([]string{ServerTLS}, map[string]ClusterSecret{ServerTLS: {Metadata: m}})
+		_, err := ClusterSnapshot("openshell", []string{ServerTLS}, map[string]ClusterSecret{ServerTLS: {Metadata: m}})
 		return err
 	}
 	if err := load(func(*ClusterMetadata) {}); err != nil {
@@ -303,8 +319,15 @@ func TestClusterSnapshotRefuses(t *testing.T) {
 	err := load(func(m *ClusterMetadata) {
 		m.DeletionTimestamp, m.Finalizers = "2031-05-06T07:08:09Z", []string{"example.com/hold"}
 	})
-	if advisoryID(err) != "cluster-secret-going" || !strings.Contains(err.Error(), "example.com/hold") {
-		t.Errorf("being deleted: %v", err)
+	var held *Held
+	if advisoryID(err) != "cluster-secret-going" || !strings.Contains(err.Error(), "example.com/hold") || !errors.As(err, &held) {
+		t.Fatalf("being deleted: %v", err)
+	}
+	if got := held.Command(); got != "get secret "+ServerTLS+" -o jsonpath={.metadata.finalizers}" {
+		t.Errorf("it is shown by %q", got)
+	}
+	if err := load(func(m *ClusterMetadata) { m.DeletionTimestamp = "2031-05-06T07:08:09Z" }); err == nil || !strings.Contains(err.Error(), "nothing that it names") {
+		t.Errorf("being deleted for no reason: %v", err)
 	}
 }
 
@@ -317,6 +340,36 @@ func TestCheckClusterName(t *testing.T) {
 	for _, name := range []string{"", "--all", "../pods", "a/b", "A", "a_b", "a.", ".a", "a b", "a\n", strings.Repeat("a", 254)} {
 		if CheckClusterName(name) == nil {
 			t.Errorf("%q was accepted", name)
+		}
+	}
+}
+
+// TestMadeBeside: what anybody else made, or Creel for another gateway, is not taken
+// for Creel's, whatever it is called.
+func TestMadeBeside(t *testing.T) {
+	ours := map[string]string{LabelManagedBy: ManagedBy, LabelInstance: "gw"}
+	for _, c := range []struct {
+		name     string
+		labels   map[string]string
+		backupOf string
+		of       string
+	}{
+		{"a-creel-backup-1", ours, "a", "a"},
+		{"a-creel-next", ours, "", "a"},
+		{"a-creel-next-creel-backup-12", ours, "a-creel-next", "a-creel-next"},
+		{"a", ours, "", ""},
+		{"a-creel-backup-1", ours, "", ""},
+		{"a-creel-backup-1", ours, "b", ""},
+		{"a-creel-backup-x", ours, "a", ""},
+		{"a-creel-backup-", ours, "a", ""},
+		{"a-creel-backup-1", nil, "a", ""},
+		{"a-creel-next", nil, "", ""},
+		{"a-creel-next", map[string]string{LabelManagedBy: ManagedBy, LabelInstance: "other"}, "", ""},
+		{"a-creel-backup-1", map[string]string{LabelManagedBy: "Helm", LabelInstance: "gw"}, "a", ""},
+	} {
+		o := ClusterSecret{Metadata: ClusterMetadata{Name: c.name, Labels: c.labels, Annotations: map[string]string{AnnotationBackupOf: c.backupOf}}}
+		if of, ok := o.MadeBeside("gw"); ok != (c.of != "") || ok && of != c.of {
+			t.Errorf("%+v: beside %q, %v", c, of, ok)
 		}
 	}
 }

@@ -56,9 +56,14 @@ func (w Workload) pending() map[string]string {
 // the gateway having been told: what was about to be, and has another version
 // now.
 func (w Workload) NoteUnrolled(s *Snapshot) {
-	seen, _ := s.Token.(clusterToken)
-	for name, version := range w.pending() {
-		if o, asked := seen[name]; asked && o.version() != version {
+	seen, ok := s.Token.(clusterToken)
+	if !ok {
+		return
+	}
+	seen.pending = w.pending()
+	s.Token = seen
+	for name, version := range seen.pending {
+		if o, asked := seen.objects[name]; asked && o.version() != version {
 			s.Unrolled = append(s.Unrolled, name)
 		}
 	}
@@ -81,8 +86,8 @@ func patch(o object) []byte {
 
 // PromisePatch is the merge patch of a StatefulSet that notes what is about to be
 // replaced, so that a repair that is killed before it could roll the gateway is
-// made up for. It is nil where nothing is replaced. owed is what Load found.
-func PromisePatch(changes []ClusterChange, owed Snapshot) []byte {
+// made up for. It is nil where nothing is replaced. prev is what Load found.
+func PromisePatch(changes []ClusterChange, prev Snapshot) []byte {
 	pending := map[string]string{}
 	for _, c := range changes {
 		if c.Old != nil {
@@ -92,12 +97,11 @@ func PromisePatch(changes []ClusterChange, owed Snapshot) []byte {
 	if len(pending) == 0 {
 		return nil
 	}
-	// Pods may use what was there before the replacement that was not rolled, so no
-	// version that can be there now is right.
-	for _, name := range owed.Unrolled {
-		pending[name] = "before"
-	}
-	text, err := json.Marshal(maps.Clone(pending))
+	// Of two replacements without a roll, pods may use what the first replaced. And
+	// what was promised and is not replaced yet may be, by whoever promised it.
+	seen, _ := prev.Token.(clusterToken)
+	maps.Copy(pending, seen.pending)
+	text, err := json.Marshal(pending)
 	if err != nil {
 		panic(err)
 	}

@@ -88,6 +88,23 @@ func TestPromise(t *testing.T) {
 	if s := load(w); !slices.Equal(s.Unrolled, []string{ServerTLS}) {
 		t.Errorf("owed after a second promise: %q", s.Unrolled)
 	}
+	// Nor what somebody else is about to replace.
+	promised := cluster.secrets[ClientTLS]
+	if changes, err = ClusterChanges("gw", "openshell", []Secret{s.Secrets[ClientTLS]}, s, moment()); err != nil {
+		t.Fatal(err)
+	}
+	merge(PromisePatch(changes, s))
+	s = load(w)
+	if changes, err = ClusterChanges("gw", "openshell", []Secret{s.Secrets[SSHHandshake]}, s, moment()); err != nil {
+		t.Fatal(err)
+	}
+	merge(PromisePatch(changes, s))
+	if err := cluster.do("replace", promised); err != nil {
+		t.Fatal(err)
+	}
+	if s := load(w); !slices.Equal(s.Unrolled, []string{ClientTLS, ServerTLS}) {
+		t.Errorf("owed to two: %q", s.Unrolled)
+	}
 	delete(cluster.secrets, ServerCA)
 	s = load(w)
 	if changes, err = ClusterChanges("gw", "openshell", []Secret{prev.Secrets[ServerCA]}, s, moment()); err != nil || PromisePatch(changes, s) != nil {

@@ -71,6 +71,19 @@ func conflicts(t *testing.T, w World) {
 	if err := p.Target.Apply(t.Context(), nil, bundle.Snapshot{}); err == nil {
 		t.Error("a snapshot of no store was accepted")
 	}
+	// Of what is absent in both places, no version tells them apart.
+	elsewhere := w.Gateway(t, Pod1, "")
+	s, err := elsewhere.Target.Load(t.Context(), elsewhere.Want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.Delete(t, bundle.SSHHandshake)
+	if err := p.Target.Apply(t.Context(), []bundle.Secret{issued[bundle.SSHHandshake]}, s); err == nil || errors.Is(err, bundle.ErrChanged) {
+		t.Errorf("a snapshot of another namespace: %v", err)
+	}
+	if _, ok := p.Secrets(t)[bundle.SSHHandshake]; ok {
+		t.Error("it was written into another namespace than was looked at")
+	}
 }
 
 // racing lets somebody else be faster, once.
@@ -97,7 +110,8 @@ func beingDeleted(t *testing.T, w World) {
 	p.Delete(t, bundle.SSHHandshake)
 	before := p.Secrets(t)
 	out, err := bundle.Repair(t.Context(), p.Target, time.Now(), bundle.RepairOptions{Replace: true})
-	if AdvisoryID(err) != "cluster-secret-going" || !contains(err.Error(), bundle.SSHHandshake) || !contains(err.Error(), "example.com/hold, example.com/too") || out.Repaired {
+	if AdvisoryID(err) != "cluster-secret-going" || !contains(err.Error(), bundle.SSHHandshake) || !contains(err.Error(), "example.com/hold, example.com/too") || out.Repaired ||
+		!advises(err, "get secret "+bundle.SSHHandshake+" -o jsonpath={.metadata.finalizers}") {
 		t.Errorf("%+v, %v", out, err)
 	}
 	p.sameSecrets(t, before)

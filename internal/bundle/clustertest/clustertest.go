@@ -131,7 +131,8 @@ func (p Place) Put(t testing.TB, set ...bundle.Secret) {
 	for _, s := range set {
 		p.Delete(t, s.Name)
 		p.Cluster.Must(t, "POST", p.path("", "secrets", ""), bundle.ClusterSecret{APIVersion: "v1", Kind: "Secret", Type: s.Type, Data: s.Data,
-			Metadata: bundle.ClusterMetadata{Name: s.Name, Labels: map[string]string{"theirs": "kept"}, Annotations: map[string]string{"note": s.Name}}})
+			Metadata: bundle.ClusterMetadata{Name: s.Name, Labels: map[string]string{"theirs": "kept"}, Annotations: map[string]string{"note": s.Name},
+				OwnerReferences: json.RawMessage(`[{"apiVersion":"v1","kind":"ConfigMap","name":"owner","uid":"a3b7a6e2-0000-4000-8000-000000000000"}]`)}})
 	}
 }
 
@@ -226,6 +227,12 @@ func AdvisoryID(err error) string {
 		return p.ID
 	}
 	return ""
+}
+
+// advises reports that an error comes with a command that ends like that.
+func advises(err error, command string) bool {
+	p, ok := advisory.Of(err)
+	return ok && len(p.Hints) > 0 && strings.HasSuffix(p.Hints[0], command)
 }
 
 func names(set map[string]bundle.ClusterSecret, part string) []string {

@@ -108,7 +108,7 @@ func everyDamage(t *testing.T, w World) {
 					continue
 				}
 				m := after[name].Metadata
-				if m.UID != old.Metadata.UID || m.Labels["theirs"] != "kept" || m.Annotations["note"] != name || m.Labels[bundle.LabelInstance] != Gateway {
+				if m.UID != old.Metadata.UID || m.Labels["theirs"] != "kept" || m.Annotations["note"] != name || len(m.OwnerReferences) == 0 || m.Labels[bundle.LabelInstance] != Gateway {
 					t.Errorf("%s has the metadata %+v", name, m)
 				}
 				kept(t, after, old, name+"-creel-backup-1")
@@ -147,7 +147,7 @@ func whatCannotBeChanged(t *testing.T, w World) {
 	hold(`["example.com/hold"]`)
 	before := p.Secrets(t)
 	out, err := bundle.Repair(t.Context(), p.Target, time.Now(), bundle.RepairOptions{Replace: true})
-	if err == nil || !contains(err.Error(), "example.com/hold") || out.Repaired {
+	if err == nil || !contains(err.Error(), "example.com/hold") || out.Repaired || !advises(err, "get secret "+server.Name+" -o jsonpath={.metadata.finalizers}") {
 		t.Errorf("what a finalizer would hold back: %+v, %v", out, err)
 	}
 	p.sameSecrets(t, before)
@@ -159,7 +159,7 @@ func whatCannotBeChanged(t *testing.T, w World) {
 	after := p.good(t)
 	for _, name := range []string{server.Name, handshake.Name} {
 		m := after[name].Metadata
-		if m.UID == before[name].Metadata.UID || m.Labels["theirs"] != "kept" || m.Annotations["note"] != name || after[name].Immutable {
+		if m.UID == before[name].Metadata.UID || m.Labels["theirs"] != "kept" || m.Annotations["note"] != name || len(m.OwnerReferences) == 0 || after[name].Immutable {
 			t.Errorf("%s has the metadata %+v", name, m)
 		}
 		kept(t, after, before[name], name+"-creel-backup-1")

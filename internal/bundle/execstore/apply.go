@@ -22,7 +22,7 @@ func (s *Store) Apply(ctx context.Context, write []bundle.Secret, prev bundle.Sn
 	w := writing{store: s, now: time.Now()}
 	var err error
 	if w.changes, err = bundle.ClusterChanges(s.o.Gateway, s.o.Namespace, write, prev, w.now); err != nil {
-		return fmt.Errorf("apply bootstrap secrets: %w", err)
+		return fmt.Errorf("apply bootstrap secrets: %w", s.advise(err))
 	}
 	if err := w.prepare(ctx, prev); err != nil {
 		return fmt.Errorf("apply bootstrap secrets: %w", err)

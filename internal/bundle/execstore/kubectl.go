@@ -11,6 +11,7 @@ import (
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/bundle"
 	"creel/internal/credential"
 	"creel/internal/host/engine"
 )
@@ -207,6 +208,15 @@ func (s *Store) hints(id string) []string {
 		return nil
 	}
 	return []string{s.inContainer("kubectl get --raw /readyz"), s.logs()}
+}
+
+// advise adds to an error about what is held back the command that shows by what.
+func (s *Store) advise(err error) error {
+	var held *bundle.Held
+	if p, ok := advisory.Of(err); ok && errors.As(err, &held) {
+		p.Hints = []string{s.inContainer("kubectl --namespace " + s.o.Namespace + " " + held.Command())}
+	}
+	return err
 }
 
 func (s *Store) logs() string { return s.o.Engine.Program() + " logs --tail 50 " + s.o.Container }

@@ -152,7 +152,7 @@ func TestKeyMaterialIsRedacted(t *testing.T) {
 		`The Secret "x" is invalid: data: Invalid value: "` + handshake + `"`,
 	} {
 		s := said("", words, 1).store(t)
-		snapshot, _ = bundle.ClusterSnapshot(want.Stored(), nil)
+		snapshot, _ = bundle.ClusterSnapshot("openshell", want.Stored(), nil)
 		err := s.Apply(t.Context(), []bundle.Secret{{Name: bundle.SSHHandshake, Data: map[string][]byte{"secret": []byte(handshake)}}}, snapshot)
 		if err == nil || strings.Contains(err.Error(), key[:20]) || strings.Contains(err.Error(), handshake[:20]) || !strings.Contains(err.Error(), credential.Redacted) {
 			t.Errorf("%v", err)
@@ -177,7 +177,7 @@ func TestKeyMaterialIsRedacted(t *testing.T) {
 // TestSuccessIsNotBelievedBlindly: kubectl says what it wrote.
 func TestSuccessIsNotBelievedBlindly(t *testing.T) {
 	want := bundle.Requirements{Generation: bundle.Generation1}
-	snapshot, err := bundle.ClusterSnapshot(want.Stored(), nil)
+	snapshot, err := bundle.ClusterSnapshot("openshell", want.Stored(), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

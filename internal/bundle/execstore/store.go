@@ -147,10 +147,10 @@ func (s *Store) Load(ctx context.Context, want bundle.Requirements) (bundle.Snap
 	if err != nil {
 		return bundle.Snapshot{}, advisory.New("cluster-not-kubernetes", operation, err)
 	}
-	snapshot, err := bundle.ClusterSnapshot(want.Stored(), objects)
+	snapshot, err := bundle.ClusterSnapshot(s.o.Namespace, want.Stored(), objects)
 	if err != nil {
 		if _, ok := advisory.Of(err); ok {
-			return bundle.Snapshot{}, fmt.Errorf("%s: %w", operation, err)
+			return bundle.Snapshot{}, fmt.Errorf("%s: %w", operation, s.advise(err))
 		}
 		return bundle.Snapshot{}, advisory.New("cluster-not-kubernetes", operation, err)
 	}

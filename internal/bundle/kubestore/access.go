@@ -2,9 +2,11 @@ package kubestore
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"creel/internal/advisory"
+	"creel/internal/bundle"
 	"creel/internal/kubeapi"
 )
 
@@ -14,7 +16,7 @@ func secretRight(verb, name string) kubeapi.Right {
 
 // rightsFor lists what applying changes needs. Roles can name objects, except
 // for create; and a backup's name is not known yet.
-func (s *Store) rightsFor(changes []change) []kubeapi.Right {
+func (s *Store) rightsFor(changes []bundle.ClusterChange) []kubeapi.Right {
 	create := secretRight("create", "")
 	var rights []kubeapi.Right
 	add := func(r kubeapi.Right) {
@@ -23,30 +25,38 @@ func (s *Store) rightsFor(changes []change) []kubeapi.Right {
 		}
 	}
 	for _, c := range changes {
-		add(secretRight("get", c.secret.Name))
+		add(secretRight("get", c.New.Metadata.Name))
 		add(create) // the secret, or a backup of it
 		switch {
-		case c.current == nil:
+		case c.Old == nil:
 			continue
-		case c.recreate:
-			add(secretRight("delete", c.secret.Name))
+		case c.Recreate:
+			add(secretRight("delete", c.New.Metadata.Name))
 		default:
-			add(secretRight("update", c.secret.Name))
+			add(secretRight("update", c.New.Metadata.Name))
 		}
 		add(kubeapi.Right{Verb: "patch", Group: "apps", Resource: "statefulsets", Name: s.statefulSet})
 	}
 	return rights
 }
 
-// advise adds to an error about a missing right the commands with which somebody
-// who may can grant it: all that this package needs, so that the next attempt
-// does not find the next right missing.
+// advise adds to an error the commands that help with it here. About a missing
+// right those are the ones with which somebody who may can grant it: all that this
+// package needs, so that the next attempt does not find the next right missing.
 func (s *Store) advise(ctx context.Context, err error) error {
 	p, ok := advisory.Of(err)
-	if !ok || p.ID != "cluster-forbidden" || len(p.Hints) > 0 {
+	if !ok || len(p.Hints) > 0 {
 		return err
 	}
-	p.Hints = s.api.Grant(ctx, kubeapi.Role{Name: "creel-secrets", Verbs: "get,create,update,delete", Resources: "secrets"},
-		kubeapi.Role{Name: "creel-roll", Verbs: "get,patch", Resources: "statefulsets.apps"})
+	var held *bundle.Held
+	switch {
+	case errors.As(err, &held):
+		p.Hints = []string{s.api.Kubectl(held.Command())}
+	case p.ID == "secrets-not-applicable":
+		p.Hints = []string{s.api.Kubectl("get statefulsets"), "kubectl get statefulsets --all-namespaces"}
+	case p.ID == "cluster-forbidden":
+		p.Hints = s.api.Grant(ctx, kubeapi.Role{Name: "creel-secrets", Verbs: "get,create,update,delete", Resources: "secrets"},
+			kubeapi.Role{Name: "creel-roll", Verbs: "get,patch", Resources: "statefulsets.apps"})
+	}
 	return err
 }

@@ -128,7 +128,7 @@ func (w *world) replacementIsKept(before map[string]*object) {
 	now := w.objects()
 	replaced := false
 	for name, old := range before {
-		if strings.Contains(name, backupInfix) {
+		if strings.Contains(name, bundle.BackupInfix) {
 			if now[name].version() != old.version() {
 				w.Errorf("backup %s was touched", name)
 			}
@@ -136,10 +136,10 @@ func (w *world) replacementIsKept(before map[string]*object) {
 		}
 		kept := 0
 		for other, o := range now {
-			if strings.HasPrefix(other, name+backupInfix) && reflect.DeepEqual(o.Data, old.Data) {
+			if strings.HasPrefix(other, name+bundle.BackupInfix) && reflect.DeepEqual(o.Data, old.Data) {
 				kept++
-				if o.Type != opaque || o.Metadata.Labels[managedByLabel] != "creel" || o.Metadata.Labels[instanceLabel] != "claws" ||
-					o.Metadata.Annotations[backupOfAnnotation] != name || o.Metadata.Annotations[backupTypeAnnotation] != old.Type {
+				if o.Type != opaque || o.Metadata.Labels[bundle.LabelManagedBy] != "creel" || o.Metadata.Labels[bundle.LabelInstance] != "claws" ||
+					o.Metadata.Annotations[bundle.AnnotationBackupOf] != name || o.Metadata.Annotations[bundle.AnnotationBackupType] != old.Type {
 					w.Errorf("backup %s: %+v", other, o.Metadata)
 				}
 			}
@@ -151,10 +151,10 @@ func (w *world) replacementIsKept(before map[string]*object) {
 		replaced = replaced || changed
 	}
 	gateway := w.gateway()
-	if rolled := gateway.Spec.Template.Metadata.Annotations[restartedAtAnnotation] != ""; rolled != replaced {
+	if rolled := gateway.Spec.Template.Metadata.Annotations[bundle.AnnotationRestartedAt] != ""; rolled != replaced {
 		w.Errorf("replaced %v, rolled %v", replaced, rolled)
 	}
-	if owed := gateway.Metadata.Annotations[pendingAnnotation]; owed != "" {
+	if owed := gateway.Metadata.Annotations[bundle.AnnotationRestartPending]; owed != "" {
 		w.Errorf("a roll is still owed: %s", owed)
 	}
 }

@@ -130,6 +130,9 @@ func TestNoGatewayYet(t *testing.T) {
 			if err != nil || !strings.Contains(out.NotApplicable, c.says) || out.Repaired {
 				t.Errorf("%+v, %v", out, err)
 			}
+			_, _, err = bundle.Survey(t.Context(), w.store())
+			w.wants(err, "secrets-not-applicable", c.says)
+			w.hints(err, "get statefulsets")
 			if len(w.objects()) != 0 {
 				t.Errorf("secrets were made: %v", w.versions())
 			}
@@ -174,6 +177,7 @@ func TestSecretThatIsBeingDeleted(t *testing.T) {
 	before := w.versions()
 	_, err := w.repair(replace)
 	w.wants(err, "cluster-secret-going", bundle.ServerCA, "example.com/hold")
+	w.hints(err, "get secret "+bundle.ServerCA+" -o jsonpath={.metadata.finalizers}")
 	w.mustBe(before)
 }
 
@@ -183,14 +187,19 @@ func TestFinalizerKeepsWhatMustBeDeleted(t *testing.T) {
 	before := w.versions()
 	_, err := w.repair(replace)
 	w.wants(err, "cluster-refused", "example.com/hold", "would have to be deleted")
+	w.hints(err, "get secret "+bundle.SSHHandshake+" -o jsonpath={.metadata.finalizers}")
 	w.mustBe(before)
 
 	t.Setenv("CREEL_BUDGET_CLUSTER_DELETE", "2s")
-	s, o := w.store(), w.objects()[bundle.SSHHandshake]
-	if err := s.delete(t.Context(), o, false); err != nil {
+	s := w.store()
+	o, err := s.readSecret(t.Context(), bundle.SSHHandshake)
+	if err != nil {
 		t.Fatal(err)
 	}
-	err = s.awaitGone(t.Context(), o)
+	if err := s.delete(t.Context(), *o, false); err != nil {
+		t.Fatal(err)
+	}
+	err = s.awaitGone(t.Context(), *o)
 	if err == nil || !strings.Contains(err.Error(), "example.com/hold") || !strings.Contains(err.Error(), `budget "cluster-delete"`) {
 		t.Errorf("a deletion that is held back: %v", err)
 	}

@@ -158,7 +158,7 @@ func (w *world) keptThrough(before map[string]*object) {
 		replaced = true
 		kept := 0
 		for other, o := range now {
-			if strings.HasPrefix(other, name+backupInfix) && reflect.DeepEqual(o.Data, old.Data) {
+			if strings.HasPrefix(other, name+bundle.BackupInfix) && reflect.DeepEqual(o.Data, old.Data) {
 				kept++
 			}
 		}
@@ -167,10 +167,10 @@ func (w *world) keptThrough(before map[string]*object) {
 		}
 	}
 	gateway := w.gateway()
-	if rolled := gateway.Spec.Template.Metadata.Annotations[restartedAtAnnotation] != ""; replaced && !rolled {
+	if rolled := gateway.Spec.Template.Metadata.Annotations[bundle.AnnotationRestartedAt] != ""; replaced && !rolled {
 		w.Error("something in use was replaced, and the gateway was not rolled")
 	}
-	if owed := gateway.Metadata.Annotations[pendingAnnotation]; owed != "" {
+	if owed := gateway.Metadata.Annotations[bundle.AnnotationRestartPending]; owed != "" {
 		w.Errorf("a roll is still owed: %s", owed)
 	}
 }

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"regexp"
 	"slices"
-	"strings"
 
 	"creel/internal/bundle"
 	"creel/internal/kubeapi"
@@ -14,21 +12,16 @@ import (
 
 // Leftover is a Secret that Creel made beside a gateway's set and that nothing uses:
 // a backup, or what a rotation had put aside.
-type Leftover struct{ object *object }
+type Leftover struct{ object bundle.ClusterSecret }
 
 // String is e.g. "Secret openshell/openshell-server-tls-creel-backup-1".
 func (l Leftover) String() string {
 	return fmt.Sprintf("Secret %s/%s", l.object.Metadata.Namespace, l.object.Metadata.Name)
 }
 
-// nextInfix ends the name of what a rotation puts aside.
-const nextInfix = "-creel-next"
-
-var number = regexp.MustCompile(`^[0-9]{1,9}$`)
-
-// Leftovers finds what Creel made and nothing uses: what bears its labels for this
-// gateway, is named after a member of the set, and is none of the set's members. An
-// error means that it is not known what there is.
+// Leftovers finds what Creel made and nothing uses: what it made for this gateway
+// beside a member of the set, and is none of the set's members. An error means
+// that it is not known what there is.
 func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
 	want, err := s.Requirements(ctx)
 	gone := errors.Is(err, bundle.ErrNotApplicable)
@@ -39,9 +32,9 @@ func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
 		want = next
 	}
 	var list struct {
-		Items []*object `json:"items"`
+		Items []bundle.ClusterSecret `json:"items"`
 	}
-	selector := managedByLabel + "=" + managedBy + "," + instanceLabel + "=" + s.gateway
+	selector := bundle.LabelManagedBy + "=" + bundle.ManagedBy + "," + bundle.LabelInstance + "=" + s.gateway
 	err = s.api.Read(ctx, "list what Creel made in namespace "+s.namespace,
 		s.api.Get().AbsPath(s.secretsPath()).Param("labelSelector", selector), "SecretList", &list)
 	if err != nil {
@@ -49,17 +42,9 @@ func (s *Store) Leftovers(ctx context.Context) ([]Leftover, error) {
 	}
 	var found []Leftover
 	for _, o := range list.Items {
-		name, m := o.Metadata.Name, o.Metadata
-		of, isNext := strings.CutSuffix(name, nextInfix)
-		if !isNext {
-			of = m.Annotations[backupOfAnnotation]
-			counted, ok := strings.CutPrefix(name, of+backupInfix)
-			if of == "" || !ok || !number.MatchString(counted) {
-				continue
-			}
-		}
+		of, ok := o.MadeBeside(s.gateway)
 		switch {
-		case m.Labels[managedByLabel] != managedBy || m.Labels[instanceLabel] != s.gateway || m.UID == "" || m.DeletionTimestamp != nil:
+		case !ok || o.Metadata.UID == "" || o.Metadata.DeletionTimestamp != "":
 		// It is of another set; or the gateway's template was pointed at a backup, which
 		// is a member now, in the place of what it is a backup of.
 		case !gone && !slices.Contains(want.Stored(), of):

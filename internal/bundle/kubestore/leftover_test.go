@@ -45,7 +45,7 @@ func TestLeftovers(t *testing.T) {
 	}
 	want := []string{jwtKeys + "-creel-backup-1", bundle.ClientTLS + "-creel-backup-1", next, bundle.ServerTLS + "-creel-backup-1"}
 	slices.Sort(want)
-	ours := map[string]string{managedByLabel: managedBy, instanceLabel: "claws"}
+	ours := map[string]string{bundle.LabelManagedBy: bundle.ManagedBy, bundle.LabelInstance: "claws"}
 	for name, o := range map[string]object{
 		"of another gateway":                   {},
 		"openshell-server-tls-creel-backup-7":  {}, // no label
@@ -60,18 +60,18 @@ func TestLeftovers(t *testing.T) {
 		name = strings.ReplaceAll(name, " ", "-")
 		labels, annotations := maps.Clone(ours), map[string]string{}
 		of, _, _ := strings.Cut(name, "-creel-")
-		annotations[backupOfAnnotation] = of
+		annotations[bundle.AnnotationBackupOf] = of
 		switch name {
 		case "of-another-gateway":
-			labels[instanceLabel] = "other"
+			labels[bundle.LabelInstance] = "other"
 		case "openshell-server-tls-creel-backup-7":
 			labels = nil
 		case "openshell-server-tls-creel-backup-8":
-			labels[managedByLabel] = "Helm"
+			labels[bundle.LabelManagedBy] = "Helm"
 		case "openshell-server-tls-creel-backup-9":
 			annotations = nil // its name alone
 		case "openshell-client-tls-creel-backup-11":
-			annotations[backupOfAnnotation] = bundle.ServerTLS // of another than its name says
+			annotations[bundle.AnnotationBackupOf] = bundle.ServerTLS // of another than its name says
 		}
 		o.Metadata.Name, o.Metadata.Labels, o.Metadata.Annotations = name, labels, annotations
 		w.Must(t, "POST", w.secretPath(), o)

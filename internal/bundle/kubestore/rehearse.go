@@ -6,23 +6,24 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"creel/internal/bundle"
 	"creel/internal/kubeapi"
 )
 
 // rehearse has the API check every change without making it: rights, quotas,
 // admission, and whether what was read is still what is there. So a refusal of
 // the last write is known before the first.
-func (s *Store) rehearse(ctx context.Context, changes []change) error {
-	steps := []func() error{func() error { return s.promise(ctx, changes, true) }}
+func (s *Store) rehearse(ctx context.Context, changes []bundle.ClusterChange, promise []byte) error {
+	steps := []func() error{func() error { return s.promise(ctx, promise, true) }}
 	for _, c := range changes {
 		steps = append(steps, func() error {
 			switch {
-			case c.current == nil:
-				return s.create(ctx, s.newObject(c.secret.Name, c.secret.Type, c.secret.Data), true)
-			case c.recreate:
-				return s.delete(ctx, c.current, true)
+			case c.Old == nil:
+				return s.create(ctx, c.New, true)
+			case c.Recreate:
+				return s.delete(ctx, *c.Old, true)
 			}
-			return s.update(ctx, s.replacedBy(c.current, c.secret), true)
+			return s.update(ctx, c.New, true)
 		})
 	}
 	return asChanged(kubeapi.InParallel(steps, func(_ int, step func() error) error { return conclusive(step()) }))
@@ -31,15 +32,15 @@ func (s *Store) rehearse(ctx context.Context, changes []change) error {
 // rehearseRecreation asks whether what is about to be deleted could be created
 // again, under a name that the API chooses, since its own is taken. It comes after
 // the backups, which may have taken the last of a quota.
-func (s *Store) rehearseRecreation(ctx context.Context, changes []change) error {
-	return kubeapi.InParallel(changes, func(_ int, c change) error {
-		if !c.recreate {
+func (s *Store) rehearseRecreation(ctx context.Context, changes []bundle.ClusterChange) error {
+	return kubeapi.InParallel(changes, func(_ int, c bundle.ClusterChange) error {
+		if !c.Recreate {
 			return nil
 		}
-		o := s.recreatedAs(c.current, c.secret)
+		o := c.New
 		o.Metadata.Name, o.Metadata.GenerateName = "", "creel-rehearsal-"
 		if err := conclusive(s.create(ctx, o, true)); err != nil {
-			return fmt.Errorf("rehearse that Secret %s/%s is created again: %w", s.namespace, c.secret.Name, err)
+			return fmt.Errorf("rehearse that Secret %s/%s is created again: %w", s.namespace, c.New.Metadata.Name, err)
 		}
 		return nil
 	})

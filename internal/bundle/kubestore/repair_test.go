@@ -144,7 +144,7 @@ func TestBackupsCountUp(t *testing.T) {
 	}
 	now := w.objects()
 	for n, number := range []int{1, 3, 4, 5} {
-		o := now[fmt.Sprintf("%s%s%d", bundle.SSHHandshake, backupInfix, number)]
+		o := now[fmt.Sprintf("%s%s%d", bundle.SSHHandshake, bundle.BackupInfix, number)]
 		if o == nil || string(o.Data["secret"]) != values[n] {
 			t.Errorf("backup %d: %+v, want %q", number, o, values[n])
 		}
@@ -152,29 +152,30 @@ func TestBackupsCountUp(t *testing.T) {
 	if now["openshell-ssh-handshake-creel-backup-2"].version() != foreign {
 		t.Error("somebody else's secret was overwritten")
 	}
-	if got := now[bundle.SSHHandshake].Metadata.Annotations[backupAnnotation]; got != bundle.SSHHandshake+"-creel-backup-5" {
+	if got := now[bundle.SSHHandshake].Metadata.Annotations[bundle.AnnotationBackup]; got != bundle.SSHHandshake+"-creel-backup-5" {
 		t.Errorf("the secret says that its backup is %q", got)
 	}
 }
 
-// TestKeepsWhatOthersWroteOnIt: labels, annotations and owners. What is in it is replaced
-// as a whole.
+// TestKeepsWhatOthersWroteOnIt: labels, annotations and owners; and of what needs not
+// be created again also finalizers, and whose fields are whose. What is in it is
+// replaced as a whole.
 func TestKeepsWhatOthersWroteOnIt(t *testing.T) {
 	w := newWorld(t, bundle.Generation1)
 	w.mustRepair(bundle.RepairOptions{})
 	for name, o := range w.objects() {
-		if o.Metadata.Labels[managedByLabel] != "creel" || o.Metadata.Labels[instanceLabel] != "claws" {
+		if o.Metadata.Labels[bundle.LabelManagedBy] != "creel" || o.Metadata.Labels[bundle.LabelInstance] != "claws" {
 			t.Errorf("%s has the labels %v", name, o.Metadata.Labels)
 		}
 	}
 	for _, name := range []string{bundle.SSHHandshake, bundle.ServerTLS} {
 		edit := func(o *object) {
-			o.Metadata.Labels = map[string]string{"team": "claws", managedByLabel: "Helm"}
+			o.Metadata.Labels = map[string]string{"team": "claws", bundle.LabelManagedBy: "Helm"}
 			o.Metadata.Annotations = map[string]string{"meta.helm.sh/release-name": "openshell"}
 			o.Metadata.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "ConfigMap", Name: "owner", UID: "a3b7a6e2-0000-4000-8000-000000000000"}}
 			o.Data["further"] = []byte("x")
 			if name == bundle.SSHHandshake {
-				o.Data["secret"] = []byte("short")
+				o.Data["secret"], o.Metadata.Finalizers = []byte("short"), []string{"example.com/hold"}
 				return
 			}
 			o.Type, o.Data["tls.crt"] = opaque, []byte("garbage")
@@ -185,6 +186,7 @@ func TestKeepsWhatOthersWroteOnIt(t *testing.T) {
 			w.change(name, edit)
 		}
 	}
+	before := w.objects()[bundle.SSHHandshake].Metadata
 	out := w.mustRepair(bundle.RepairOptions{Replace: true})
 	if len(out.Replaced) != 2 {
 		t.Fatalf("replaced %q", out.Replaced)
@@ -192,10 +194,19 @@ func TestKeepsWhatOthersWroteOnIt(t *testing.T) {
 	for _, name := range out.Replaced {
 		o := w.objects()[name]
 		m := o.Metadata
-		if m.Labels["team"] != "claws" || m.Labels[managedByLabel] != "Helm" || m.Labels[instanceLabel] != "claws" ||
-			m.Annotations["meta.helm.sh/release-name"] != "openshell" || len(m.OwnerReferences) != 1 || m.Annotations[writtenAtAnnotation] == "" || o.Data["further"] != nil {
+		if m.Labels["team"] != "claws" || m.Labels[bundle.LabelManagedBy] != "Helm" || m.Labels[bundle.LabelInstance] != "claws" ||
+			m.Annotations["meta.helm.sh/release-name"] != "openshell" || len(m.OwnerReferences) != 1 || m.Annotations[bundle.AnnotationWrittenAt] == "" || o.Data["further"] != nil {
 			t.Errorf("%s: %+v", name, m)
 		}
+	}
+	after := w.objects()[bundle.SSHHandshake].Metadata
+	for _, f := range before.ManagedFields {
+		if !slices.ContainsFunc(after.ManagedFields, func(o metav1.ManagedFieldsEntry) bool { return o.Manager == f.Manager }) {
+			t.Errorf("nothing is %s's any more: %+v", f.Manager, after.ManagedFields)
+		}
+	}
+	if len(before.ManagedFields) == 0 || after.UID != before.UID || !slices.Equal(after.Finalizers, before.Finalizers) || !after.CreationTimestamp.Equal(&before.CreationTimestamp) {
+		t.Errorf("before %+v\nafter %+v", before, after)
 	}
 	if got := w.objects()[bundle.ServerTLS].Type; got != "kubernetes.io/tls" {
 		t.Errorf("the server's secret has type %q", got)

@@ -17,11 +17,11 @@ func TestRollSaysWhatForAndWhen(t *testing.T) {
 		t.Fatalf("%v, %v", rolled, err)
 	}
 	annotations := w.gateway().Spec.Template.Metadata.Annotations
-	at, err := time.Parse(time.RFC3339Nano, annotations[restartedAtAnnotation])
-	if err != nil || at.Before(began) || annotations[restartedForAnnotation] != bundle.ServerCA+","+bundle.ClientTLS {
+	at, err := time.Parse(time.RFC3339Nano, annotations[bundle.AnnotationRestartedAt])
+	if err != nil || at.Before(began) || annotations[bundle.AnnotationRestartedFor] != bundle.ServerCA+","+bundle.ClientTLS {
 		t.Errorf("annotations %v, %v", annotations, err)
 	}
-	if _, err := w.store().Roll(t.Context(), []string{bundle.SSHHandshake}); err != nil || w.gateway().Spec.Template.Metadata.Annotations[restartedAtAnnotation] == annotations[restartedAtAnnotation] {
+	if _, err := w.store().Roll(t.Context(), []string{bundle.SSHHandshake}); err != nil || w.gateway().Spec.Template.Metadata.Annotations[bundle.AnnotationRestartedAt] == annotations[bundle.AnnotationRestartedAt] {
 		t.Errorf("a second roll changes nothing: %v", err)
 	}
 }
@@ -45,7 +45,7 @@ func TestRollWhereNobodyRestartsPods(t *testing.T) {
 			if out.Rolled != c.rolled || (err != nil) != (c.says != "") {
 				t.Fatalf("%+v, %v", out, err)
 			}
-			if w.restartedFor() != bundle.SSHHandshake || w.gateway().Metadata.Annotations[pendingAnnotation] != "" {
+			if w.restartedFor() != bundle.SSHHandshake || w.gateway().Metadata.Annotations[bundle.AnnotationRestartPending] != "" {
 				t.Errorf("the StatefulSet says %+v", w.gateway())
 			}
 			if c.says == "" {
@@ -66,7 +66,7 @@ func TestOwedRollIsSeen(t *testing.T) {
 	w.mustRepair(bundle.RepairOptions{})
 	note := func(text string) {
 		w.Must(t, "PATCH", w.path("apis/apps/v1", "statefulsets", "openshell"),
-			map[string]any{"metadata": map[string]any{"annotations": map[string]any{pendingAnnotation: text}}})
+			map[string]any{"metadata": map[string]any{"annotations": map[string]any{bundle.AnnotationRestartPending: text}}})
 	}
 	for text, owed := range map[string]bool{
 		`{"openshell-server-tls":"other/1"}`:                                true,

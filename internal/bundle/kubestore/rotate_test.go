@@ -89,14 +89,14 @@ func (w *world) rotated(old map[string]*object) {
 		if reflect.DeepEqual(now[name].Data["tls.crt"], old[name].Data["tls.crt"]) {
 			w.Errorf("%s is not rotated", name)
 		}
-		if backup := now[name+backupInfix+"1"]; backup == nil || !reflect.DeepEqual(backup.Data, old[name].Data) {
+		if backup := now[name+bundle.BackupInfix+"1"]; backup == nil || !reflect.DeepEqual(backup.Data, old[name].Data) {
 			w.Errorf("the previous %s is lost", name)
 		}
 	}
 	if o := now[next]; o == nil || len(o.Data) != 0 {
 		w.Errorf("keys are left in %s", next)
 	}
-	if owed := w.gateway().Metadata.Annotations[pendingAnnotation]; owed != "" {
+	if owed := w.gateway().Metadata.Annotations[bundle.AnnotationRestartPending]; owed != "" {
 		w.Errorf("a roll is still owed: %s", owed)
 	}
 	if out := w.mustRepair(bundle.RepairOptions{}); out.Repaired || out.Rolled {

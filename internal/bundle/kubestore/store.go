@@ -1,8 +1,8 @@
 // Package kubestore keeps a gateway's bootstrap secrets as Secrets of a
-// Kubernetes namespace, beside the StatefulSet that mounts them. It knows the
-// rules of Secrets (optimistic concurrency, immutable types, quotas) and in which
-// order to write; what the values mean is package bundle's. It generates nothing,
-// and logs nothing.
+// Kubernetes namespace, beside the StatefulSet that mounts them. It knows how the
+// API is asked: each write only over what was read, rehearsed before, with the
+// rights for it. What the values mean, and the order and the rules of writing, are
+// package bundle's. It generates nothing, and logs nothing.
 package kubestore
 
 import (
@@ -50,9 +50,9 @@ type Store struct {
 	hosts       []string // further names that the server's certificate must cover
 
 	mu sync.Mutex
-	// debt is what an earlier repair replaced and did not roll, as the last look
-	// at the StatefulSet showed it.
-	debt debt
+	// workload is the StatefulSet at the last look. It knows what an earlier repair
+	// replaced and did not roll.
+	workload bundle.Workload
 }
 
 var _ bundle.Target = (*Store)(nil)
@@ -98,22 +98,22 @@ func (s *Store) Requirements(ctx context.Context) (bundle.Requirements, error) {
 	if err != nil {
 		return bundle.Requirements{}, s.advise(ctx, err)
 	}
-	s.owe(set.debt())
-	want := set.workload.Requirements()
+	s.remember(set)
+	want := set.Requirements()
 	want.Hosts = append(want.Hosts, s.hosts...)
 	return want, nil
 }
 
-func (s *Store) owe(d debt) {
+func (s *Store) remember(w bundle.Workload) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.debt = d
+	s.workload = w
 }
 
-func (s *Store) owed() debt {
+func (s *Store) remembered() bundle.Workload {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.debt
+	return s.workload
 }
 
 // Paths of the API.

@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"creel/internal/advisory"
 	"creel/internal/bundle"
 	"creel/internal/kubeapi"
@@ -122,6 +124,26 @@ func (w *world) mustRepair(o bundle.RepairOptions) bundle.Outcome {
 	return out
 }
 
+// object is a Secret with everything that the API has in one, unlike those that
+// are tested.
+type object struct {
+	metav1.TypeMeta
+	Metadata  metav1.ObjectMeta `json:"metadata"`
+	Immutable *bool             `json:"immutable,omitempty"`
+	Type      string            `json:"type,omitempty"`
+	Data      map[string][]byte `json:"data,omitempty"`
+}
+
+const opaque = "Opaque"
+
+// version identifies one content of one object; "" is that of an absent one.
+func (o *object) version() string {
+	if o == nil {
+		return ""
+	}
+	return string(o.Metadata.UID) + "/" + o.Metadata.ResourceVersion
+}
+
 // objects reads everything in the namespace, past the code that is tested.
 func (w *world) objects() map[string]*object {
 	w.Helper()
@@ -193,7 +215,7 @@ func (w *world) gateway() (t struct {
 
 func (w *world) restartedFor() string {
 	w.Helper()
-	return w.gateway().Spec.Template.Metadata.Annotations[restartedForAnnotation]
+	return w.gateway().Spec.Template.Metadata.Annotations[bundle.AnnotationRestartedFor]
 }
 
 func (w *world) mustBe(before map[string]string) {
@@ -256,6 +278,15 @@ func (w *world) wants(err error, id string, words ...string) {
 		if err == nil || !strings.Contains(err.Error(), word) {
 			w.Errorf("the error does not say %q: %v", word, err)
 		}
+	}
+}
+
+// hints asserts that a refusal comes with a command, about this namespace.
+func (w *world) hints(err error, command string) {
+	w.Helper()
+	want := " --namespace " + w.namespace + " " + command
+	if p, ok := advisory.Of(err); !ok || len(p.Hints) == 0 || !strings.HasSuffix(p.Hints[0], want) {
+		w.Errorf("the error does not advise %q: %+v", want, p)
 	}
 }
 

@@ -43,7 +43,7 @@ func (f fields) check(known []bundle.Member) error {
 	seen := map[string]string{}
 	for _, m := range known {
 		// Its backup needs a name, too.
-		if len(m.Stored)+len("-creel-backup-")+len(fmt.Sprint(maxBackups)) > maxName || !objectName.MatchString(m.Stored) {
+		if len(m.Stored)+len(bundle.BackupInfix)+len(fmt.Sprint(maxBackups)) > maxName || !objectName.MatchString(m.Stored) {
 			return fmt.Errorf("secret %.80q cannot be the name of one", m.Stored)
 		}
 		if other, twice := seen[m.Stored]; twice {

@@ -97,6 +97,9 @@ type fields struct {
 	// Annotations of the StatefulSet and of its pod template.
 	Pending, RestartedAt, RestartedFor string
 
+	// BackupInfix is in the names of backups, and these annotations are on them.
+	BackupInfix, BackupOf, BackupType string
+
 	// Marks are the names by which a pod template shows its generation.
 	Marks struct{ Server, Authority, Client, Handshake, SandboxKey string }
 }
@@ -135,6 +138,7 @@ func (o Options) fields() (fields, error) {
 		Timeout: requestTimeout, MaxBackups: maxBackups, Named: o.Plan != nil,
 		AuthorityProfile: want.Profile(bundle.CA), HandshakeBytes: bundle.HandshakeBytes, HandshakeDigits: 2 * bundle.HandshakeBytes,
 		Pending: bundle.AnnotationRestartPending, RestartedAt: bundle.AnnotationRestartedAt, RestartedFor: bundle.AnnotationRestartedFor,
+		BackupInfix: bundle.BackupInfix, BackupOf: bundle.AnnotationBackupOf, BackupType: bundle.AnnotationBackupType,
 		Backdating: fmt.Sprintf("%d:%02d", int(bundle.Backdating.Hours()), int(bundle.Backdating.Minutes())%60)}
 	if err := f.check(known); err != nil {
 		return fields{}, err
