@@ -1,0 +1,57 @@
+package cli
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"creel/internal/gateway"
+	"creel/internal/health"
+)
+
+// Where a command is about one sandbox, no next command leaves its name to be filled
+// in, in text as in JSON.
+func TestAdviceNamesTheSandbox(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	p.change = func(d *Deps) {
+		d.ProbeDashboard = func(context.Context, gateway.Dashboard) health.Result {
+			return health.Result{Verdict: health.Failed, Reason: "dashboard-silent", Message: "no answer"}
+		}
+	}
+	for _, c := range []struct {
+		code int
+		args string
+		want string
+	}{
+		{ExitFailed, "dashboard", "creel logs claw"},
+		{ExitFailed, "dashboard --json", `"creel logs claw"`},
+		{ExitUsage, "connect", "creel exec claw -- /bin/sh -c pwd"},
+		{ExitUsage, "connect claw", "creel exec claw -- /bin/sh -c pwd"},
+	} {
+		p.must(c.code, strings.Fields(c.args)...)
+		text := p.out.String() + p.err.String()
+		if !strings.Contains(text, c.want) || strings.Contains(text, "SANDBOX") {
+			t.Errorf("creel %s says:\n%s", c.args, text)
+		}
+	}
+	p.change = func(d *Deps) {
+		d.OpenBrowser = func(context.Context, string) error { return context.DeadlineExceeded }
+	}
+	p.must(ExitFailed, "dashboard", "--open")
+	if text := p.err.String(); !strings.Contains(text, "creel dashboard claw --show-token") || strings.Contains(text, "SANDBOX") {
+		t.Errorf("a browser that does not come:\n%s", text)
+	}
+	// Layers' hints in JSON are about their own sandbox.
+	if err := p.world.with(func(s *worldState) error {
+		f := &s.Sandboxes[0].Dashboard
+		f.Bound, f.Reason = false, "dashboard-port-taken"
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.must(ExitFailed, "status", "--json")
+	if text := p.out.String(); !strings.Contains(text, `"creel dashboard claw --port PORT"`) || strings.Contains(text, "SANDBOX") {
+		t.Errorf("status --json:\n%s", text)
+	}
+}
