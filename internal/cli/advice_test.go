@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -53,5 +54,49 @@ func TestAdviceNamesTheSandbox(t *testing.T) {
 	p.must(ExitFailed, "status", "--json")
 	if text := p.out.String(); !strings.Contains(text, `"creel dashboard claw --port PORT"`) || strings.Contains(text, "SANDBOX") {
 		t.Errorf("status --json:\n%s", text)
+	}
+}
+
+// A port that another program took: dashboard and status tell the same, and what they
+// advise helps. Nothing is said of URLs where none is shown.
+func TestTakenDashboardPort(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	p.env["container"] = "docker"
+	lose := func(reason, problem string) {
+		t.Helper()
+		if err := p.world.with(func(s *worldState) error {
+			f := &s.Sandboxes[0].Dashboard
+			f.Bound, f.Reason, f.Error = false, reason, problem
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	lose("dashboard-port-taken", "port 18789 is taken by python3 (pid 7)")
+	p.must(ExitFailed, "status")
+	status := p.err.String()
+	p.must(ExitFailed, "dashboard")
+	text := p.err.String()
+	if !strings.Contains(text, "port 18789 is taken by python3 (pid 7)\n") || !strings.HasSuffix(text, status) {
+		t.Errorf("dashboard says:\n%s\nand status:\n%s", text, status)
+	}
+	for _, wrong := range []string{"openshell", "URL", "0.0.0.0", "creel gateway restart", "This is a container"} {
+		if strings.Contains(text, wrong) {
+			t.Errorf("%q does not help:\n%s", wrong, text)
+		}
+	}
+	p.must(ExitFailed, "dashboard", "--json")
+	var doc DashboardDocument
+	if err := json.Unmarshal(p.out.Bytes(), &doc); err != nil {
+		t.Fatal(err)
+	}
+	if doc.Reason != "dashboard-port-taken" || doc.Bound || doc.URL != "" || len(doc.Guidance) != 0 || doc.Hints[0] != "creel dashboard claw --port PORT" {
+		t.Errorf("the document says %+v", doc)
+	}
+	lose("", "")
+	p.must(ExitFailed, "dashboard")
+	if text := p.err.String(); !strings.Contains(text, "creel onboard") || strings.Contains(text, "openshell") {
+		t.Errorf("without a reason:\n%s", text)
 	}
 }

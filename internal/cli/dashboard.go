@@ -171,18 +171,16 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	f, name := d.Forward, in.Name
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
 		TargetPort: f.TargetPort, Bound: f.Bound, PublicURL: d.Access.PublicURL, TrustedProxies: orEmpty(d.Access.TrustedProxies),
-		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: orEmpty(layer.PortLost(f))}
+		Situation: []string{}, Guidance: []string{}, Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: orEmpty(layer.PortLost(f))}
 	if in.Wanted == sandbox.NotRunning {
-		doc.Situation, doc.Guidance = []string{}, []string{}
 		doc.Reason, doc.Message, doc.Hints = "sandbox-stopped", "sandbox "+name+" is stopped", []string{"creel start " + name}
 		return doc, nil
 	}
 	if f.Stopped {
-		doc.Situation, doc.Guidance = []string{}, []string{}
 		doc.Reason, doc.Message, doc.Hints = "dashboard-stopped", "its listener was stopped", []string{"creel forward start " + name}
 		return doc, nil
 	}
-	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound, Open: d.WebSocket == ""}
+	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Open: d.WebSocket == ""}
 	if listener.Port == 0 {
 		listener.Port = cmp.Or(f.WantedPort, dashboard.DefaultPort) // not bound yet
 	}
@@ -190,16 +188,15 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	if err != nil {
 		return doc, fmt.Errorf("judge how the dashboard of %s is reached: %w", name, err)
 	}
-	doc.Situation, doc.Guidance, doc.Hints = s.Kinds, orEmpty(s.Guidance), orEmpty(s.Commands)
-	if !f.Bound {
-		doc.Reason, doc.Message = "dashboard-not-bound", "the gateway does not listen for the dashboard"
-		if f.Error != "" {
-			doc.Message += ": " + credential.Redact(f.Error)
-		}
-		doc.Hints = append(hintsOf(doc.Reason, nil), doc.Hints...)
+	doc.Situation = s.Kinds
+	if !f.Bound { // there is nothing to open, and so nothing to say about how
+		r := layer.NotBound(f)
+		doc.Reason, doc.Hints = r.Reason, r.Hints
+		doc.Message = "the gateway does not listen for the dashboard: " + credential.Redact(r.Message)
 		return doc, nil
 	}
 	doc.URL, doc.Entries, doc.Tunnel = s.URL, s.Entries, advisory.QuoteAll(s.Tunnel)
+	doc.Guidance, doc.Hints = orEmpty(s.Guidance), orEmpty(s.Commands)
 	r := a.ProbeDashboard(ctx, d)
 	if r.Verdict == health.OK && s.Is("proxy") {
 		r = withPublic(r, a.ProbePublicURL(ctx, d))

@@ -125,7 +125,7 @@ func (a *app) changeForwards(cmd *cobra.Command, name string, change func(forwar
 		}
 		updater, can := c.(gateway.Updater)
 		if !can {
-			return advisory.New("gateway-call-missing", fmt.Sprintf("gateway %s keeps no forwards", g.Name), nil, "openshell forward start PORT "+have.Name)
+			return advisory.New("gateway-call-missing", fmt.Sprintf("gateway %s keeps no forwards", g.Name), nil, advisory.QuoteAll(dashboard.ForwardCommand("PORT", have.Name)))
 		}
 		return change(forwardChange{client: c, updater: updater, have: have, doc: doc, was: was,
 			save: func(d desired.Document) error { return d.Save(g.Desired()) }, wsl: a.Machine().WSL})

@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"creel/internal/advisory"
 )
 
 // Machine is what was observed of the machine and of the session on it. Package
@@ -54,11 +52,10 @@ func DetectSSH(getenv func(string) string) SSH {
 	return s
 }
 
-// Listener is where a dashboard is served on this machine.
+// Listener is where a dashboard is served on this machine, or will be.
 type Listener struct {
-	Bind  string // Loopback or Everybody
-	Port  int
-	Bound bool
+	Bind string // Loopback or Everybody
+	Port int
 	// Open: no token guards what is behind it, so that nobody is told to widen it.
 	Open bool
 }
@@ -117,10 +114,7 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	}
 	s.URL = withPath(s.URL)
 	s.Entries = entriesFor(c, in, m, s.URL)
-	s.Guidance = Guidance(s.Entries, c.Port, l.Bound && !tunnel, m.WSL && wide)
-	if !l.Bound {
-		s.Commands = append(s.Commands, advisory.QuoteAll(ForwardCommand(c.ForwardTarget, sandbox)))
-	}
+	s.Guidance = Guidance(s.Entries, c.Port, !tunnel, m.WSL && wide)
 	s.advise(m, c, a, l, sandbox, wide, public)
 	return s, nil
 }

@@ -36,7 +36,7 @@ func TestDetectSSH(t *testing.T) {
 func TestJudge(t *testing.T) {
 	const loop = "http://127.0.0.1:18789/"
 	ssh := Machine{SSH: SSH{true, "192.0.2.7", 22}, User: "me", Hostname: "box", Addresses: []string{"192.0.2.7"}}
-	narrow, wide := Listener{Bind: Loopback, Port: 18789, Bound: true}, Listener{Bind: Everybody, Port: 18789, Bound: true}
+	narrow, wide := Listener{Bind: Loopback, Port: 18789}, Listener{Bind: Everybody, Port: 18789}
 	tests := []struct {
 		name string
 		m    Machine
@@ -93,7 +93,7 @@ func TestJudge(t *testing.T) {
 			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
 			Commands: []string{"creel dashboard claw --bind 0.0.0.0"},
 		}},
-		{"in a container, without a token", Machine{Container: "docker"}, Access{}, Listener{Bind: Loopback, Port: 18789, Bound: true, Open: true}, Situation{
+		{"in a container, without a token", Machine{Container: "docker"}, Access{}, Listener{Bind: Loopback, Port: 18789, Open: true}, Situation{
 			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
 			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
 		}},
@@ -105,11 +105,6 @@ func TestJudge(t *testing.T) {
 		{"in a container, with its URL declared", Machine{Container: "podman"}, Access{PublicURL: "http://box.example:18789"}, wide, Situation{
 			Kinds: []string{"container", "wide", "proxy"}, URL: "http://box.example:18789/",
 			Entries: []Entry{{"Dashboard", "http://box.example:18789/"}, {"Alt 1", loop}},
-		}},
-		{"not bound", Machine{}, Access{}, Listener{Bind: Loopback, Port: 18789}, Situation{
-			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
-			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
-			Commands: []string{"openshell forward start --background 18789 claw"},
 		}},
 	}
 	for _, tt := range tests {
@@ -136,7 +131,7 @@ func TestOrigins(t *testing.T) {
 	for _, m := range []Machine{{}, {Addresses: []string{"192.0.2.7", "2001:db8::7"}}, {WSL: true, Addresses: []string{"192.0.2.7"}}} {
 		for _, bind := range []string{Loopback, Everybody} {
 			for _, url := range []string{"", "https://agent.example/claw", "http://localhost:5000"} {
-				a, l := Access{PublicURL: url}, Listener{Bind: bind, Port: 18789, Bound: true}
+				a, l := Access{PublicURL: url}, Listener{Bind: bind, Port: 18789}
 				origins, err := Origins(m, a, l)
 				if err != nil {
 					t.Fatal(err)

@@ -60,6 +60,11 @@ func PortLost(f gateway.Forward) []health.Caveat {
 		Message: fmt.Sprintf("a process of user %s was found at port %d, where its page was: rotate the token", f.LostTo, f.LostPort)}}
 }
 
+// NotBound is what is found of a dashboard whose listener should be bound and is not.
+func NotBound(f gateway.Forward) health.Result {
+	return failed(orElse(f.Reason, "dashboard-not-bound"), "%s", orElse(f.Error, "its listener is not bound"))
+}
+
 // page looks at the dashboard itself.
 func (d *dashboardLayer) page(ctx context.Context) health.Result {
 	if d.want.Spec.Dashboard.TargetPort == 0 {
@@ -87,7 +92,7 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		return failed(orElse(f.Reason, "dashboard-differs"), "%s", differs)
 	}
 	if !f.Bound {
-		return failed(orElse(f.Reason, "dashboard-not-bound"), "%s", orElse(f.Error, "its listener is not bound"))
+		return NotBound(f)
 	}
 	r := d.probe(ctx, board)
 	// What the agent itself leaves open is for whoever opens it to read; here it
