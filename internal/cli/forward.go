@@ -187,8 +187,8 @@ func (a *app) startForward(ctx context.Context, c forwardChange, w forwardWish) 
 		a.Streams.Say("port %d of sandbox %s is forwarded once the sandbox runs: %s", f.TargetPort, now.Name, f.Error)
 		return nil
 	}
-	if instead := f.Instead(); instead != "" {
-		a.Streams.Say("%s", instead)
+	if displaced := displacement(which.in(c.have), f); displaced != "" {
+		a.Streams.Say("%s", displaced)
 	}
 	a.Streams.Say("%s leads to port %d of sandbox %s", listenerAddress(f), f.TargetPort, now.Name)
 	if f.Exposed() {
@@ -196,6 +196,15 @@ func (a *app) startForward(ctx context.Context, c forwardChange, w forwardWish) 
 	}
 	a.Streams.Print("%s", listenerAddress(f))
 	return nil
+}
+
+// displacement says why a forward is on another port than the first that was tried:
+// what is true of who has that one depends on when it was tried.
+func displacement(before, now gateway.Forward) string {
+	if before.Bound && before.Port == now.Port {
+		return now.Displaced()
+	}
+	return now.Instead()
 }
 
 // stopForward records first: what nobody wants any more must not come back.

@@ -488,7 +488,10 @@ func (s *worldState) listen(in *gateway.Inspection, spec sandbox.Spec) {
 				f = b
 			}
 		}
-		in.Forwards = append(in.Forwards, bind(f, w.Bind, w.Port, w.TargetPort))
+		if !f.Bound || f.Bind != w.Bind || in.Wanted == sandbox.NotRunning { // one that is as wanted stays
+			f = bind(f, w.Bind, w.Port, w.TargetPort)
+		}
+		in.Forwards = append(in.Forwards, f)
 	}
 }
 

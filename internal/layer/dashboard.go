@@ -103,8 +103,8 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		if u := board.Access.PublicURL; u != "" {
 			r.Message += ", for others at " + u
 		}
-		if instead := f.Instead(); instead != "" {
-			r.Message += "; " + instead
+		if displaced := f.Displaced(); displaced != "" {
+			r.Message += fmt.Sprintf("; %s (--port %d of creel dashboard asks for it again)", displaced, f.TakenPort)
 		}
 		if f.Exposed() {
 			protects := "the token protects it"

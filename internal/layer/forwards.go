@@ -71,8 +71,8 @@ func (found *forwardsFound) judge(want sandbox.Forward, have gateway.Forward) {
 	if have.Connections == 1 {
 		answer = fmt.Sprintf("listens for port %d inside, 1 connection", have.TargetPort)
 	}
-	if instead := have.Instead(); instead != "" {
-		answer += "; " + instead
+	if displaced := have.Displaced(); displaced != "" {
+		answer += "; " + displaced
 	}
 	found.evidence = append(found.evidence, health.Evidence{Probe: forwardProbe + name, Answer: answer, Verdict: health.OK})
 	if have.Exposed() {

@@ -156,3 +156,19 @@ func TestForwardThatCannotBeHad(t *testing.T) {
 		t.Errorf("a gateway that cannot update: %v", err)
 	}
 }
+
+// Who had a port when a listener was bound may be gone by now: what is said of it is
+// what was, how the listener is now, and how to have the port that was wanted.
+func TestDisplacedIsSaidAsWhatWas(t *testing.T) {
+	w := want(t, sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 80, Bind: "127.0.0.1"}, Forwards: []sandbox.Forward{{Bind: "127.0.0.1", TargetPort: 3000}}}, sandbox.Running)
+	f := standing(w)
+	f.forwards["claw"] = gateway.Forward{Bind: "127.0.0.1", Port: 18790, Bound: true, TakenPort: 18789, TakenBy: "creel (pid 10995)"}
+	f.boxes["claw"].Forwards = []gateway.Forward{{Bind: "127.0.0.1", Port: 18791, TargetPort: 3000, Bound: true, TakenPort: 3000, TakenBy: "node (pid 2)"}}
+	r := NewDashboard(NewSession(f), w, func(context.Context, gateway.Dashboard) health.Result { return health.Result{Verdict: health.OK} }).Inspect(t.Context())
+	if r.Message != "opens at http://127.0.0.1:18790/; when it was bound, port 18789 was taken by creel (pid 10995), so it is on port 18790 (--port 18789 of creel dashboard asks for it again); 1 forward listens" {
+		t.Errorf("Inspect: %s", r.Message)
+	}
+	if e := r.Evidence[len(r.Evidence)-1]; e.Answer != "listens for port 3000 inside, 0 connections; when it was bound, port 3000 was taken by node (pid 2), so it is on port 18791" {
+		t.Errorf("evidence: %s", e.Answer)
+	}
+}
