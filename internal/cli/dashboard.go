@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -129,6 +130,11 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 		if o.showToken {
 			token = d.Token
 		}
+		if o.showToken || o.open { // that is being done
+			doc.Hints = slices.DeleteFunc(doc.Hints, func(hint string) bool {
+				return hint == "creel dashboard "+s.Name+" --open" || hint == "creel dashboard "+s.Name+" --show-token"
+			})
+		}
 		if o.json {
 			doc.Hints = a.about(gatewayName, doc.Hints)
 			err = a.Streams.JSON(doc)
@@ -138,8 +144,7 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 		switch {
 		case !o.open || doc.Verdict != health.SummaryOK:
 		case machine.SSH.Session && !machine.Display:
-			err = errors.Join(err, advisory.New("browser-missing", "this is a session over SSH: your browser is on the machine that you came from", nil,
-				"creel dashboard "+s.Name+" --show-token"))
+			err = errors.Join(err, advisory.New("browser-missing", "this is a session over SSH: your browser is on the machine that you came from", nil))
 		default:
 			err = errors.Join(err, a.openDashboard(ctx, doc.URL, d.Token))
 		}

@@ -222,7 +222,7 @@ func (w *world) probePublic(_ context.Context, d gateway.Dashboard) health.Resul
 // machine is how the session is, as the environment says.
 func machine(getenv func(string) string) dashboard.Machine {
 	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, ""), SSH: dashboard.DetectSSH(getenv), Container: getenv("container"),
-		Addresses: []string{"192.0.2.7"}, User: "me", Hostname: "box", Display: getenv("DISPLAY") != ""}
+		Addresses: []string{"192.0.2.7"}, User: "me", Hostname: "box", Display: getenv("DISPLAY") != "", Opener: getenv("CREEL_TEST_OPENER") != "none"}
 }
 
 func (w *world) layers(d desired.Document, scope Scope, wsl bool) (Stack, error) {
