@@ -145,10 +145,14 @@ func (w forwardWish) on(s desired.Sandbox, have gateway.Forward) (desired.Sandbo
 		f.TargetPort = 0
 	}
 	s.Forwards = slices.Clone(s.Forwards)
-	if named >= 0 {
-		s.Forwards[named] = f
-	} else {
+	switch {
+	case named < 0:
 		s.Forwards = append(s.Forwards, f)
+	case s.Forwards[named].Target() != f.Target():
+		return s, which{}, usage("forward-port-used", fmt.Sprintf("port %d of this machine leads to port %d of sandbox %s already, not to port %d",
+			f.Port, s.Forwards[named].Target(), s.Name, f.Target()), fmt.Sprintf("creel forward stop %s %d", s.Name, f.Port))
+	default:
+		s.Forwards[named] = f
 	}
 	return s, which{port: f.Port, target: f.Target()}, nil
 }
