@@ -55,7 +55,7 @@ dashboard is bound wide on WSL and with a public URL. The sandbox and its agent 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, text, err := sandboxAndPort(args)
 			if err != nil {
-				return err
+				return usageCause("forward-invalid", err)
 			}
 			w, err := parseForward(text)
 			if err != nil {
@@ -83,12 +83,15 @@ or "creel onboard".`,
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, text, err := sandboxAndPort(args)
-			if err != nil {
-				return err
+			if err == nil && text == "" {
+				err = errors.New("name the port that is no longer to be forwarded")
 			}
-			port, err := strconv.Atoi(text)
-			if err != nil || port < 1 || port > 65535 {
-				return usage("forward-invalid", fmt.Sprintf("%q is no port number between 1 and 65535", text))
+			port, notNumber := strconv.Atoi(text)
+			if err == nil && (notNumber != nil || port < 1 || port > 65535) {
+				err = errors.New(noPort(text))
+			}
+			if err != nil {
+				return usageCause("usage", err, "creel forward list", "creel help forward stop")
 			}
 			return a.changeForwards(cmd, name, func(c forwardChange) error { return a.stopForward(cmd.Context(), c, port) })
 		},
