@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"creel/internal/desired"
 	"creel/internal/gateway"
 )
 
@@ -33,27 +32,10 @@ exit code.`,
 // shell starts the best shell there is as a login shell.
 var shell = []string{"/bin/sh", "-c", `if command -v bash >/dev/null; then exec bash -l; else exec sh -l; fi`}
 
-// terminalNeeded says how to do without a terminal, in the sandbox that is meant as
-// far as what is recorded tells.
-func (a *app) terminalNeeded(name string) error {
-	g, err := a.paths()
-	if err != nil {
-		return err
-	}
-	doc, _, err := recorded(g)
-	if err != nil {
-		doc = desired.Document{} // it names no sandbox, and is not what keeps this from going on
-	}
-	if a.Streams.Sandbox, err = wantedSandbox(doc, name); err != nil {
-		return err
-	}
-	return usage("terminal-needed", "standard input and output are not a terminal")
-}
-
 func (a *app) connect(ctx context.Context, name string) error {
 	in, ok := a.Streams.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) || !a.Streams.OutTerminal.TTY {
-		return a.terminalNeeded(name)
+		return errors.Join(a.mean(name), usage("terminal-needed", "standard input and output are not a terminal"))
 	}
 	return a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) (err error) {
 		e := gateway.Exec{SandboxID: s.ID, Command: shell, TTY: true, Stdin: in, Stdout: a.Streams.Out,

@@ -157,6 +157,21 @@ func wantedSandbox(d desired.Document, name string) (string, error) {
 	return "", ambiguous(names)
 }
 
+// mean notes which sandbox a command is about that ends before any gateway is asked,
+// so that its advice names it: the named one, or the only one that is recorded.
+func (a *app) mean(name string) error {
+	g, err := a.paths()
+	if err != nil {
+		return err
+	}
+	doc, _, err := recorded(g)
+	if err != nil {
+		doc = desired.Document{} // that it cannot be read is not what ended the command
+	}
+	a.Streams.Sandbox, err = wantedSandbox(doc, name)
+	return err
+}
+
 // completeSandbox offers the recorded sandboxes' names to a shell. It asks no
 // gateway, so that pressing a key is never slow.
 func (a *app) completeSandbox(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
