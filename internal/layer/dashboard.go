@@ -119,7 +119,7 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 	if f.Connections >= forward.MaxConnections && r.Verdict == health.Failed {
 		r.Reason, r.Message = "forward-full", fmt.Sprintf("port %d carries as many connections as it can: %s", f.Port, r.Message)
 	} else if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
-		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
+		r.Reason, r.Message = "dashboard-starting", "the agent was started a moment ago, and its page does not open yet"
 	}
 	return withHints(r)
 }
