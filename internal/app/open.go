@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -55,5 +57,8 @@ func openBrowser(ctx context.Context, wsl bool, url string) error {
 	cmd := exec.CommandContext(ctx, words[0], append(words[1:], url)...)
 	// A session of its own: an interrupt in the shell is not for the browser.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-	return cmd.Run()
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run %s: %w", filepath.Base(words[0]), err)
+	}
+	return nil
 }

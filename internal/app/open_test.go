@@ -48,6 +48,14 @@ func TestOpenBrowser(t *testing.T) {
 			}
 		})
 	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "gio"), []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	if err := openBrowser(t.Context(), false, "http://127.0.0.1:1/x"); err == nil || err.Error() != "run gio: exit status 3" {
+		t.Errorf("an opener that fails: %v", err)
+	}
 	t.Setenv("PATH", t.TempDir())
 	if machine(host.Sources{}).Opener {
 		t.Error("a machine without any is said to have one")
