@@ -36,16 +36,23 @@ func (a *app) dashboardRotate(cmd *cobra.Command, o dashboardOptions) error {
 
 // rotateToken gives a dashboard a new token. Every session ends, and the gateway
 // starts the agent again where it runs, because it is told its token at its start.
-// Nobody is said to be signed out before the agent that took the old one has ended.
+// Nobody is said to be signed out before the agent that took the old one has ended,
+// and nobody of an agent of which it is not known that it asks for a token.
 func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspection, yes bool) (err error) {
 	u, can := c.(gateway.Updater)
 	if !can {
 		return advisory.New("dashboard-none", "this gateway keeps no dashboards", nil)
 	}
-	if s.Dashboard.TargetPort == 0 {
-		return noDashboard(s.Name)
+	d, err := getDashboard(ctx, c, s.Name)
+	if err != nil {
+		return err
 	}
-	question := fmt.Sprintf("Give the dashboard of %s a new token? Whoever is signed in is signed out, and what runs in the sandbox is started again; its workspace stays.", s.Name)
+	before, after := "Whoever is signed in is signed out", "nobody is signed in any more"
+	if d.WebSocket == "" {
+		before = "Its agent finds it in CREEL_DASHBOARD_TOKEN, and whether it asks for it is its own affair"
+		after = "whether its agent asks for it is the agent's own affair"
+	}
+	question := fmt.Sprintf("Give the dashboard of %s a new token? %s. What runs in the sandbox is started again; its workspace stays.", s.Name, before)
 	if err := a.confirm(ctx, question, yes); err != nil {
 		return err
 	}
@@ -61,7 +68,7 @@ func (a *app) rotateToken(ctx context.Context, c gateway.Client, s gateway.Inspe
 			return err
 		}
 	}
-	p.End(ui.MarkOK, "the dashboard of "+s.Name+" has a new token; nobody is signed in any more")
+	p.End(ui.MarkOK, "the dashboard of "+s.Name+" has a new token; "+after)
 	return nil
 }
 
