@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 
@@ -98,5 +99,47 @@ func TestTakenDashboardPort(t *testing.T) {
 	p.must(ExitFailed, "dashboard")
 	if text := p.err.String(); !strings.Contains(text, "creel onboard") || strings.Contains(text, "openshell") {
 		t.Errorf("without a reason:\n%s", text)
+	}
+}
+
+// Whoever asks for a document gets one, also when nothing could be proven, and the exit
+// code is that of the command without --json.
+func TestDashboardDocumentOfAnError(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	p.must(ExitOK, "onboard", "--name", "quiet", "--", "sleep")
+	if err := p.world.tamper([]string{"take", "5999"}); err != nil {
+		t.Fatal(err)
+	}
+	check := func(sandbox, reason, hint string, args ...string) {
+		t.Helper()
+		code := p.run(t.Context(), args...)
+		p.must(code, append(args, "--json")...)
+		decoder := json.NewDecoder(&p.out)
+		var doc DashboardDocument
+		if err := decoder.Decode(&doc); err != nil {
+			t.Fatalf("creel %s: %v\n%s", args, err, p.err.String())
+		}
+		if decoder.More() || p.err.Len() > 0 {
+			t.Errorf("creel %s: more than a document\n%s", args, p.err.String())
+		}
+		if code != ExitFailed || doc.Verdict != health.SummaryFailed || doc.Sandbox != sandbox || doc.Reason != reason ||
+			doc.Problem == nil || doc.Problem.Advisory != reason || !slices.Contains(doc.Hints, hint) || doc.Evidence == nil {
+			t.Errorf("creel %s: exit code %d, %+v", args, code, doc)
+		}
+	}
+	check("nobody", "sandbox-missing", "creel list", "dashboard", "nobody")
+	check("quiet", "dashboard-none", "creel connect quiet", "dashboard", "quiet")
+	check("claw", "dashboard-port-taken", "creel dashboard claw --port PORT", "dashboard", "claw", "--port", "5999")
+	if err := p.world.tamper([]string{"stop"}); err != nil {
+		t.Fatal(err)
+	}
+	check("claw", "gateway-not-running", "creel gateway start", "dashboard", "claw")
+	check("", "gateway-not-running", "creel gateway start", "dashboard")
+	check("claw", "gateway-not-running", "creel gateway start", "dashboard", "claw", "--rotate-token", "--yes")
+	// A mistake in the command line is no matter of the dashboard.
+	p.must(ExitUsage, "dashboard", "claw", "--json", "--port", "x")
+	if p.out.Len() > 0 || p.err.Len() == 0 {
+		t.Errorf("a usage error:\n%s%s", p.out.String(), p.err.String())
 	}
 }

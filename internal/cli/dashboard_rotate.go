@@ -14,24 +14,19 @@ import (
 	"creel/internal/layer"
 )
 
-// dashboardRotate rotates the token while nobody else changes the sandbox, and goes
-// on as without.
-func (a *app) dashboardRotate(cmd *cobra.Command, o dashboardOptions) error {
-	err := func() (err error) {
-		l, _, err := a.lock(cmd)
-		if err != nil {
-			return err
-		}
-		defer unlock(l, &err)
-		return a.withSandbox(cmd.Context(), o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
-			o.sandbox = s.Name
-			return a.rotateToken(cmd.Context(), c, s, o.yes)
-		})
-	}()
+// dashboardRotate rotates the token while nobody else changes the sandbox, and returns
+// the sandbox's name.
+func (a *app) dashboardRotate(cmd *cobra.Command, name string, yes bool) (_ string, err error) {
+	l, _, err := a.lock(cmd)
 	if err != nil {
-		return err
+		return name, err
 	}
-	return a.dashboard(cmd, o)
+	defer unlock(l, &err)
+	err = a.withSandbox(cmd.Context(), name, func(c gateway.Client, s gateway.Inspection) error {
+		name = s.Name
+		return a.rotateToken(cmd.Context(), c, s, yes)
+	})
+	return name, err
 }
 
 // rotateToken gives a dashboard a new token. Every session ends, and the gateway
