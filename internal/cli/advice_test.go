@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -141,5 +142,22 @@ func TestDashboardDocumentOfAnError(t *testing.T) {
 	p.must(ExitUsage, "dashboard", "claw", "--json", "--port", "x")
 	if p.out.Len() > 0 || p.err.Len() == 0 {
 		t.Errorf("a usage error:\n%s%s", p.out.String(), p.err.String())
+	}
+}
+
+// An agent that was started again for its new token is asked once its page is there,
+// not while it comes up.
+func TestRotateAwaitsThePage(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	if err := p.world.with(func(s *worldState) error {
+		s.Late, s.Sandboxes[0].State.Main.Since = 3, time.Now()
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	p.must(ExitOK, "dashboard", "--rotate-token", "--yes")
+	if text := p.err.String(); !strings.Contains(text, "its page does not open yet") || strings.Contains(text, "reset by peer") {
+		t.Errorf("it says:\n%s", text)
 	}
 }

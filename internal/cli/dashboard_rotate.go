@@ -92,7 +92,9 @@ func (a *app) restartAgent(ctx context.Context, c gateway.Client, name string) e
 	return a.awaitAgent(ctx, name, p)
 }
 
-// awaitAgent waits until the agent of a sandbox that was started answers.
+// awaitAgent waits until the agent of a sandbox that was started answers, and then its
+// page, which of an agent without a health endpoint comes later. Nothing of its
+// listeners is changed.
 func (a *app) awaitAgent(ctx context.Context, name string, p *ui.Progress) error {
 	g, err := a.paths()
 	if err != nil {
@@ -102,12 +104,15 @@ func (a *app) awaitAgent(ctx context.Context, name string, p *ui.Progress) error
 	if err != nil {
 		return err
 	}
-	stack, err := a.Layers(ctx, wanted, Scope{Sandbox: name, Only: []layer.ID{layer.Agent}})
+	stack, err := a.Layers(ctx, wanted, Scope{Sandbox: name, Only: []layer.ID{layer.Agent, layer.Dashboard}})
 	if err != nil {
 		return err
 	}
 	for _, l := range stack.Layers {
 		for _, do := range l.Plan(ctx, l.Inspect(ctx)) {
+			if l.ID() == layer.Dashboard && do.ID != "await-dashboard" {
+				continue
+			}
 			p.Wait(do.Title)
 			err = errors.Join(err, l.Mend(ctx, do, layer.Progress(p.Report())))
 		}

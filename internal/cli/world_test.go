@@ -56,6 +56,8 @@ type worldState struct {
 	Told  string
 	Calls map[string]int
 	Taken []int // ports of this machine that somebody else has
+	// Late is how often the dashboard does not answer yet.
+	Late int
 }
 
 func (s worldState) route() inference.Route {
@@ -196,6 +198,12 @@ func (w *world) deps(getenv func(string) string) Deps {
 
 func (w *world) probe(_ context.Context, d gateway.Dashboard) health.Result {
 	r := health.Result{Verdict: health.OK, Message: "the dashboard opens", Evidence: []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}}
+	if s := w.get(); s.Late > 0 {
+		r.Verdict, r.Reason, r.Message = health.Failed, "dashboard-unhealthy", "connection reset by peer"
+		if err := w.with(func(s *worldState) error { s.Late--; return nil }); err != nil {
+			r.Message = err.Error()
+		}
+	}
 	if told := w.get().Told; d.Token.Reveal() != cmp.Or(told, dashboardToken) {
 		r.Verdict, r.Reason, r.Message = health.Failed, "dashboard-token-refused", "the token is refused"
 	}
