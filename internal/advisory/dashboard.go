@@ -134,9 +134,15 @@ var dashboard = []Advisory{
 	},
 	{
 		ID: "dashboard-url-invalid", Severity: Error, Layer: "input", Blocking: true,
-		Title:    "The dashboard's URL or port cannot be used",
-		Reason:   "A dashboard URL is http or https with a host, without user name, query or fragment, and a port is a number from 1 to 65535.",
-		Commands: []string{"creel onboard --dashboard-port 18789", "creel dashboard SANDBOX --public-url URL"},
+		Title:    "The dashboard's URL cannot be used",
+		Reason:   "A dashboard URL is http or https with a host, without user name or query; a port in it is a number from 1 to 65535.",
+		Commands: []string{"creel dashboard SANDBOX --public-url https://agent.example", "creel onboard --public-url https://agent.example"},
+	},
+	{
+		ID: "dashboard-port-invalid", Severity: Error, Layer: "input", Blocking: true,
+		Title:    "The dashboard's port cannot be used",
+		Reason:   "A port is a number from 1 to 65535.",
+		Commands: []string{"creel dashboard SANDBOX --port 18789", "creel onboard --dashboard-port 18789"},
 	},
 	{
 		ID: "dashboard-bind-invalid", Severity: Error, Layer: "input", Blocking: true,

@@ -51,6 +51,12 @@ var forward = []Advisory{
 		Commands: []string{"creel help forward start"},
 	},
 	{
+		ID: "forward-port-used", Severity: Error, Layer: "input", Blocking: true,
+		Title:    "The port leads elsewhere already",
+		Reason:   "A port of this machine leads to one port of one sandbox, and a forward that is there is not replaced by another. Stop it first, or take another port.",
+		Commands: []string{"creel forward list", "creel forward stop SANDBOX PORT"},
+	},
+	{
 		ID: "forward-unrecorded", Severity: Error, Layer: "input", Blocking: true,
 		Title:    "The sandbox is not recorded",
 		Reason:   "Forwards are recorded with their sandbox, and this one was made by another client. Its own client can forward ports into it.",

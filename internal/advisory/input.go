@@ -34,7 +34,7 @@ var input = []Advisory{
 		Commands: []string{"creel help environment"}, Blocking: true},
 	{
 		ID: "browser-missing", Severity: Error, Layer: "dashboard", Title: "No browser can be opened from here",
-		Reason:   "There is no desktop opener on this machine. Open the printed URL yourself.",
+		Reason:   "There is no program here that shows URLs on a desktop, or the session came over SSH and its browser is on another machine. Open the URL there yourself; printed with its token it is signed in.",
 		Commands: []string{"creel dashboard SANDBOX --show-token"},
 	},
 	{ID: "not-confirmed", Severity: Info, Layer: "input", Title: "Not confirmed",
@@ -50,7 +50,7 @@ var input = []Advisory{
 		Reason:   "Its agent is a command that serves no web page, or nobody said on which port it does.",
 		Commands: []string{"creel connect SANDBOX"}},
 	{ID: "browser-failed", Severity: Warning, Layer: "dashboard", Title: "No browser opened the dashboard",
-		Reason:   "The program that opens URLs is missing or did not fetch the address that it was given.",
+		Reason:   "The program that opens URLs failed, or no browser fetched the address that it was given.",
 		Commands: []string{"creel dashboard SANDBOX --show-token"}},
 	{ID: "uninstall-incomplete", Severity: Error, Layer: "host", Title: "Not everything could be removed",
 		Reason:   "Something could not be stopped or deleted; what is left can be removed by the same command.",

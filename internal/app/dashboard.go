@@ -49,7 +49,9 @@ func machine(sources host.Sources) dashboard.Machine {
 		getenv = os.Getenv
 	}
 	seat := sources.Seat()
-	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, seat.Kernel), SSH: dashboard.DetectSSH(getenv), Container: seat.Container,
+	wsl := dashboard.DetectWSL(getenv, seat.Kernel)
+	_, noOpener := opener(wsl)
+	return dashboard.Machine{WSL: wsl, Opener: noOpener == nil, SSH: dashboard.DetectSSH(getenv), Container: seat.Container,
 		Addresses: seat.Addresses, User: seat.User, Hostname: seat.Hostname, Display: seat.Display}
 }
 

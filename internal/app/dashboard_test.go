@@ -51,7 +51,7 @@ func TestMachineToURL(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := dashboard.Judge(m, dashboard.Access{}, dashboard.Listener{Bind: chain.BindAddress, Port: chain.Port, Bound: true}, "claw")
+			got, err := dashboard.Judge(m, dashboard.Access{}, dashboard.Listener{Bind: chain.BindAddress, Port: chain.Port}, "claw")
 			if err != nil || got.URL != c.want {
 				t.Errorf("URL %q, %v; want %q", got.URL, err, c.want)
 			}

@@ -3,8 +3,10 @@ package app
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os/exec"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
@@ -29,8 +31,8 @@ func openers(goos string, wsl bool) [][]string {
 	return [][]string{{"xdg-open"}, {"gio", "open"}, {"x-www-browser"}}
 }
 
-// openBrowser hands a URL to the first opener that there is.
-func openBrowser(ctx context.Context, wsl bool, url string) error {
+// opener is the first of them that there is, with its path in front.
+func opener(wsl bool) ([]string, error) {
 	var names []string
 	for _, words := range openers(runtime.GOOS, wsl) {
 		path, err := exec.LookPath(words[0])
@@ -39,12 +41,24 @@ func openBrowser(ctx context.Context, wsl bool, url string) error {
 			continue
 		}
 		if err != nil {
-			return advisory.New("browser-failed", "find "+words[0], err)
+			return nil, advisory.New("browser-failed", "find "+words[0], err)
 		}
-		cmd := exec.CommandContext(ctx, path, append(words[1:], url)...)
-		// A session of its own: an interrupt in the shell is not for the browser.
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
-		return cmd.Run()
+		return append([]string{path}, words[1:]...), nil
 	}
-	return advisory.New("browser-missing", "no program to open a browser was found: "+strings.Join(names, ", "), nil)
+	return nil, advisory.New("browser-missing", "no program to open a browser was found: "+strings.Join(names, ", "), nil)
+}
+
+// openBrowser hands a URL to the first opener that there is.
+func openBrowser(ctx context.Context, wsl bool, url string) error {
+	words, err := opener(wsl)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, words[0], append(words[1:], url)...)
+	// A session of its own: an interrupt in the shell is not for the browser.
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("run %s: %w", filepath.Base(words[0]), err)
+	}
+	return nil
 }

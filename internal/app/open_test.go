@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"creel/internal/advisory"
+	"creel/internal/host"
 )
 
 // The first opener that is there gets the URL.
@@ -35,6 +36,9 @@ func TestOpenBrowser(t *testing.T) {
 				}
 			}
 			t.Setenv("PATH", dir)
+			if words, err := opener(c.wsl); err != nil || filepath.Base(words[0]) != strings.Fields(c.want)[0] {
+				t.Errorf("the opener is %q, %v", words, err)
+			}
 			if err := openBrowser(t.Context(), c.wsl, "http://127.0.0.1:1/x"); err != nil {
 				t.Fatal(err)
 			}
@@ -44,7 +48,18 @@ func TestOpenBrowser(t *testing.T) {
 			}
 		})
 	}
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "gio"), []byte("#!/bin/sh\nexit 3\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir)
+	if err := openBrowser(t.Context(), false, "http://127.0.0.1:1/x"); err == nil || err.Error() != "run gio: exit status 3" {
+		t.Errorf("an opener that fails: %v", err)
+	}
 	t.Setenv("PATH", t.TempDir())
+	if machine(host.Sources{}).Opener {
+		t.Error("a machine without any is said to have one")
+	}
 	err := openBrowser(context.Background(), false, "http://127.0.0.1:1/x")
 	if p, ok := advisory.Of(err); !ok || p.ID != "browser-missing" || !strings.Contains(err.Error(), "xdg-open, gio, x-www-browser") {
 		t.Errorf("without any: %v", err)

@@ -8,15 +8,25 @@ import (
 )
 
 // about makes the next commands of a document mean the gateway that it is about:
-// without the flag they would mean the one that a command without it means. Doing it
-// again changes nothing.
+// without the flag they would mean the one that a command without it means. They name
+// the command's sandbox where there is one. Doing it again changes nothing.
 func (a *app) about(gateway string, commands []string) []string {
+	commands = naming(a.Streams.Sandbox, commands)
 	if a.Streams.Gateway == "" && gateway == cmp.Or(a.Getenv("CREEL_GATEWAY"), DefaultGateway) {
-		return orEmpty(commands)
+		return commands
 	}
 	out := make([]string, len(commands))
 	for i, c := range commands {
 		out[i] = ui.About(c, gateway)
+	}
+	return out
+}
+
+// naming makes next commands name a sandbox.
+func naming(sandbox string, commands []string) []string {
+	out := make([]string, len(commands))
+	for i, c := range commands {
+		out[i] = ui.Naming(c, sandbox)
 	}
 	return out
 }
@@ -31,7 +41,7 @@ func (a *app) problemAbout(gateway string, p *ProblemDocument) *ProblemDocument 
 func (a *app) resultsAbout(gateway string, results []health.Result) []health.Result {
 	results = normal(results)
 	for i := range results {
-		results[i].Hints = a.about(gateway, results[i].Hints)
+		results[i].Hints = a.about(gateway, naming(sandboxOf(results[i].Subject), results[i].Hints))
 	}
 	return results
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -31,6 +32,7 @@ type dashboardOptions struct {
 type DashboardDocument struct {
 	Verdict        health.Summary    `json:"verdict"`
 	Sandbox        string            `json:"sandbox"`
+	Problem        *ProblemDocument  `json:"problem"`
 	URL            string            `json:"url"`
 	Situation      []string          `json:"situation"`
 	Tunnel         string            `json:"tunnel"`
@@ -80,9 +82,6 @@ browser without showing it.`,
 			if o.yes && !o.rotate && len(o.declared) == 0 {
 				return usage("usage", "--yes is for --rotate-token and for declarations such as --public-url")
 			}
-			if o.rotate {
-				return a.dashboardRotate(cmd, o)
-			}
 			return a.dashboard(cmd, o)
 		},
 	}
@@ -108,43 +107,74 @@ func (a *app) dashboard(cmd *cobra.Command, o dashboardOptions) error {
 	if err != nil {
 		return err
 	}
-	if len(o.declared) > 0 {
-		name, err := a.declareDashboard(cmd, o.sandbox, o.declared, o.yes)
-		if err != nil {
-			return err
-		}
-		o.sandbox = name
+	machine := a.Machine()
+	doc, d, err := a.provenDashboard(cmd, o, machine)
+	if err != nil {
+		return a.withoutDashboard(ctx, o, gatewayName, err)
 	}
-	return a.withSandbox(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
-		d, err := getDashboard(ctx, c, s.Name)
-		if err != nil {
+	token := credential.Secret{}
+	if o.showToken {
+		token = d.Token
+	}
+	if o.showToken || o.open { // that is being done
+		doc.Hints = slices.DeleteFunc(doc.Hints, func(hint string) bool {
+			return hint == "creel dashboard "+doc.Sandbox+" --open" || hint == "creel dashboard "+doc.Sandbox+" --show-token"
+		})
+	}
+	if o.json {
+		doc.Hints = a.about(gatewayName, doc.Hints)
+		err = a.Streams.JSON(doc)
+	} else {
+		a.renderDashboard(doc, token)
+	}
+	switch {
+	case !o.open || doc.Verdict != health.SummaryOK:
+	case machine.SSH.Session && !machine.Display:
+		err = errors.Join(err, advisory.New("browser-missing", "this is a session over SSH: your browser is on the machine that you came from", nil))
+	default:
+		err = errors.Join(err, a.openDashboard(ctx, doc.URL, d.Token))
+	}
+	return errors.Join(err, asError(ofSummary(doc.Verdict)))
+}
+
+// provenDashboard does what was asked to be done first, and proves what there is then.
+func (a *app) provenDashboard(cmd *cobra.Command, o dashboardOptions, machine dashboard.Machine) (doc DashboardDocument, d gateway.Dashboard, err error) {
+	ctx, name := cmd.Context(), o.sandbox
+	if o.rotate {
+		if name, err = a.dashboardRotate(cmd, name, o.yes); err != nil {
+			return doc, d, err
+		}
+	}
+	if len(o.declared) > 0 {
+		if name, err = a.declareDashboard(cmd, name, o.declared, o.yes); err != nil {
+			return doc, d, err
+		}
+	}
+	err = a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) (err error) {
+		if d, err = getDashboard(ctx, c, s.Name); err != nil {
 			return err
 		}
-		machine := a.Machine()
-		doc, err := a.proveDashboard(ctx, s, d, machine)
-		if err != nil {
-			return err
-		}
-		token := credential.Secret{}
-		if o.showToken {
-			token = d.Token
-		}
-		if o.json {
-			doc.Hints = a.about(gatewayName, doc.Hints)
-			err = a.Streams.JSON(doc)
-		} else {
-			a.renderDashboard(doc, token)
-		}
-		switch {
-		case !o.open || doc.Verdict != health.SummaryOK:
-		case machine.SSH.Session && !machine.Display:
-			err = errors.Join(err, advisory.New("browser-missing", "this is a session over SSH: your browser is on the machine that you came from", nil,
-				"creel dashboard "+s.Name+" --show-token"))
-		default:
-			err = errors.Join(err, a.openDashboard(ctx, doc.URL, d.Token))
-		}
-		return errors.Join(err, asError(ofSummary(doc.Verdict)))
+		doc, err = a.proveDashboard(ctx, s, d, machine)
+		return err
 	})
+	return doc, d, err
+}
+
+// withoutDashboard is the end of a command that could prove nothing. Whoever asked for
+// a document gets one, unless the command line itself was wrong.
+func (a *app) withoutDashboard(ctx context.Context, o dashboardOptions, gatewayName string, why error) error {
+	why = explain(why)
+	code := codeOf(ctx, why)
+	if !o.json || code == ExitUsage || code == ExitInterrupted {
+		return why
+	}
+	p := a.problemAbout(gatewayName, problemDocument(why))
+	doc := DashboardDocument{Verdict: health.SummaryUnknown, Sandbox: a.Streams.Sandbox, Problem: p, Reason: p.Advisory, Message: p.Message, Hints: p.Commands,
+		Situation: []string{}, Guidance: []string{}, Entries: []dashboard.Entry{}, TrustedProxies: []string{}, Evidence: []health.Evidence{}, Caveats: []health.Caveat{}}
+	if code == ExitFailed {
+		doc.Verdict = health.SummaryFailed
+	}
+	return errors.Join(a.Streams.JSON(doc), exitCode(code))
 }
 
 func getDashboard(ctx context.Context, c gateway.Client, name string) (gateway.Dashboard, error) {
@@ -171,18 +201,16 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	f, name := d.Forward, in.Name
 	doc := DashboardDocument{Verdict: health.SummaryFailed, Sandbox: name, Bind: f.Bind, Port: f.Port, WantedPort: f.WantedPort,
 		TargetPort: f.TargetPort, Bound: f.Bound, PublicURL: d.Access.PublicURL, TrustedProxies: orEmpty(d.Access.TrustedProxies),
-		Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: orEmpty(layer.PortLost(f))}
+		Situation: []string{}, Guidance: []string{}, Entries: []dashboard.Entry{}, Evidence: []health.Evidence{}, Caveats: orEmpty(layer.PortLost(f))}
 	if in.Wanted == sandbox.NotRunning {
-		doc.Situation, doc.Guidance = []string{}, []string{}
 		doc.Reason, doc.Message, doc.Hints = "sandbox-stopped", "sandbox "+name+" is stopped", []string{"creel start " + name}
 		return doc, nil
 	}
 	if f.Stopped {
-		doc.Situation, doc.Guidance = []string{}, []string{}
 		doc.Reason, doc.Message, doc.Hints = "dashboard-stopped", "its listener was stopped", []string{"creel forward start " + name}
 		return doc, nil
 	}
-	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Bound: f.Bound, Open: d.WebSocket == ""}
+	listener := dashboard.Listener{Bind: f.Bind, Port: f.Port, Open: d.WebSocket == ""}
 	if listener.Port == 0 {
 		listener.Port = cmp.Or(f.WantedPort, dashboard.DefaultPort) // not bound yet
 	}
@@ -190,16 +218,15 @@ func (a *app) proveDashboard(ctx context.Context, in gateway.Inspection, d gatew
 	if err != nil {
 		return doc, fmt.Errorf("judge how the dashboard of %s is reached: %w", name, err)
 	}
-	doc.Situation, doc.Guidance, doc.Hints = s.Kinds, orEmpty(s.Guidance), orEmpty(s.Commands)
-	if !f.Bound {
-		doc.Reason, doc.Message = "dashboard-not-bound", "the gateway does not listen for the dashboard"
-		if f.Error != "" {
-			doc.Message += ": " + credential.Redact(f.Error)
-		}
-		doc.Hints = append(hintsOf(doc.Reason, nil), doc.Hints...)
+	doc.Situation = s.Kinds
+	if !f.Bound { // there is nothing to open, and so nothing to say about how
+		r := layer.NotBound(f)
+		doc.Reason, doc.Hints = r.Reason, r.Hints
+		doc.Message = "the gateway does not listen for the dashboard: " + credential.Redact(r.Message)
 		return doc, nil
 	}
 	doc.URL, doc.Entries, doc.Tunnel = s.URL, s.Entries, advisory.QuoteAll(s.Tunnel)
+	doc.Guidance, doc.Hints = orEmpty(s.Guidance), orEmpty(s.Commands)
 	r := a.ProbeDashboard(ctx, d)
 	if r.Verdict == health.OK && s.Is("proxy") {
 		r = withPublic(r, a.ProbePublicURL(ctx, d))

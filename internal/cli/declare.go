@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"creel/internal/advisory"
+	"creel/internal/dashboard"
 	"creel/internal/desired"
 	"creel/internal/layer"
 	"creel/internal/onboard"
@@ -19,6 +20,7 @@ import (
 // declaration is a flag that says how a dashboard is reached.
 type declaration struct {
 	flag, meaning string
+	example       string // a value that can be declared
 	value         string
 	set           func(board *desired.Dashboard, value string) error
 }
@@ -26,19 +28,19 @@ type declaration struct {
 func declarations() []declaration {
 	return []declaration{
 		{flag: "bind", meaning: "record where it is bound: 127.0.0.1, or 0.0.0.0 for every address; empty goes by the rest",
-			set: (*desired.Dashboard).SetBind},
-		{flag: "port", meaning: "record its port on this machine; 0 is any free one", set: setPort},
+			example: dashboard.Loopback, set: (*desired.Dashboard).SetBind},
+		{flag: "port", meaning: "record its port on this machine; 0 is any free one", example: strconv.Itoa(dashboard.DefaultPort), set: setPort},
 		{flag: "public-url", meaning: "record the URL under which people open it, as behind a reverse proxy; empty takes it back",
-			set: (*desired.Dashboard).SetPublicURL},
+			example: "https://agent.example", set: (*desired.Dashboard).SetPublicURL},
 		{flag: "trusted-proxies", meaning: "record the networks of proxies whose X-Forwarded headers are believed, separated by commas; empty takes them back",
-			set: (*desired.Dashboard).SetTrustedProxies},
+			example: dashboard.Loopback, set: (*desired.Dashboard).SetTrustedProxies},
 	}
 }
 
 func setPort(board *desired.Dashboard, value string) error {
 	port, err := strconv.Atoi(value)
 	if value != "" && (err != nil || port < 0 || port > 65535) {
-		return advisory.New("dashboard-url-invalid", fmt.Sprintf("%q is no port number between 1 and 65535", value), nil)
+		return advisory.New("dashboard-port-invalid", noPort(value)+", nor 0 for any free one", nil)
 	}
 	board.Port = port
 	return nil
@@ -61,7 +63,7 @@ func with(board desired.Dashboard, given []declaration) (desired.Dashboard, erro
 	for _, d := range given {
 		if err := d.set(&board, d.value); err != nil {
 			p, _ := advisory.Of(err)
-			return board, advisory.New(p.ID, "--"+d.flag, err)
+			return board, advisory.New(p.ID, "--"+d.flag, err, "creel dashboard SANDBOX --"+d.flag+" "+d.example)
 		}
 	}
 	return board, nil
@@ -72,7 +74,7 @@ func with(board desired.Dashboard, given []declaration) (desired.Dashboard, erro
 // sandbox's name.
 func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration, yes bool) (string, error) {
 	if _, err := with(desired.Dashboard{}, given); err != nil { // nobody need be asked
-		return "", err
+		return "", errors.Join(a.mean(name), err)
 	}
 	return name, a.changeForwards(cmd, name, func(c forwardChange) (err error) {
 		name = c.was.Name

@@ -55,7 +55,7 @@ dashboard is bound wide on WSL and with a public URL. The sandbox and its agent 
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, text, err := sandboxAndPort(args)
 			if err != nil {
-				return err
+				return usageCause("forward-invalid", err)
 			}
 			w, err := parseForward(text)
 			if err != nil {
@@ -83,12 +83,15 @@ or "creel onboard".`,
 		ValidArgsFunction: a.completeSandbox,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			name, text, err := sandboxAndPort(args)
-			if err != nil {
-				return err
+			if err == nil && text == "" {
+				err = errors.New("name the port that is no longer to be forwarded")
 			}
-			port, err := strconv.Atoi(text)
-			if err != nil || port < 1 || port > 65535 {
-				return usage("forward-invalid", fmt.Sprintf("%q is no port number between 1 and 65535", text))
+			port, notNumber := strconv.Atoi(text)
+			if err == nil && (notNumber != nil || port < 1 || port > 65535) {
+				err = errors.New(noPort(text))
+			}
+			if err != nil {
+				return usageCause("usage", err, "creel forward list", "creel help forward stop")
 			}
 			return a.changeForwards(cmd, name, func(c forwardChange) error { return a.stopForward(cmd.Context(), c, port) })
 		},
@@ -125,7 +128,7 @@ func (a *app) changeForwards(cmd *cobra.Command, name string, change func(forwar
 		}
 		updater, can := c.(gateway.Updater)
 		if !can {
-			return advisory.New("gateway-call-missing", fmt.Sprintf("gateway %s keeps no forwards", g.Name), nil, "openshell forward start PORT "+have.Name)
+			return advisory.New("gateway-call-missing", fmt.Sprintf("gateway %s keeps no forwards", g.Name), nil, advisory.QuoteAll(dashboard.ForwardCommand("PORT", have.Name)))
 		}
 		return change(forwardChange{client: c, updater: updater, have: have, doc: doc, was: was,
 			save: func(d desired.Document) error { return d.Save(g.Desired()) }, wsl: a.Machine().WSL})
@@ -187,8 +190,8 @@ func (a *app) startForward(ctx context.Context, c forwardChange, w forwardWish) 
 		a.Streams.Say("port %d of sandbox %s is forwarded once the sandbox runs: %s", f.TargetPort, now.Name, f.Error)
 		return nil
 	}
-	if instead := f.Instead(); instead != "" {
-		a.Streams.Say("%s", instead)
+	if displaced := displacement(which.in(c.have), f); displaced != "" {
+		a.Streams.Say("%s", displaced)
 	}
 	a.Streams.Say("%s leads to port %d of sandbox %s", listenerAddress(f), f.TargetPort, now.Name)
 	if f.Exposed() {
@@ -196,6 +199,15 @@ func (a *app) startForward(ctx context.Context, c forwardChange, w forwardWish) 
 	}
 	a.Streams.Print("%s", listenerAddress(f))
 	return nil
+}
+
+// displacement says why a forward is on another port than the first that was tried:
+// what is true of who has that one depends on when it was tried.
+func displacement(before, now gateway.Forward) string {
+	if before.Bound && before.Port == now.Port {
+		return now.Displaced()
+	}
+	return now.Instead()
 }
 
 // stopForward records first: what nobody wants any more must not come back.

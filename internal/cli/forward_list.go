@@ -164,7 +164,7 @@ func entriesOf(spec sandbox.Spec, wanted sandbox.Wanted, i gateway.Inspection, a
 		case !known:
 			e.Status, e.Message = forwardFailed, "the gateway does not know of it"
 		case f.Bound:
-			e.Status, e.Message = forwardListening, strings.TrimSpace(e.Message+" "+f.Instead())
+			e.Status, e.Message = forwardListening, strings.TrimSpace(e.Message+" "+f.Displaced())
 		default:
 			e.Status = forwardFailed
 		}

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -20,20 +21,29 @@ type forwardWish struct {
 }
 
 // sandboxAndPort tells the two apart, in either order: a sandbox's name begins with
-// a letter and holds no colon.
+// a letter and holds no colon. Each is empty when it was not named.
 func sandboxAndPort(args []string) (name, port string, err error) {
 	for _, arg := range args {
 		isPort := arg != "" && (strings.Contains(arg, ":") || arg[0] >= '0' && arg[0] <= '9')
 		switch {
-		case isPort && port == "":
+		case arg == "":
+			return "", "", errors.New("an empty word is neither a sandbox nor a port")
+		case isPort && port != "":
+			return "", "", fmt.Errorf("%q and %q are both ports: name one sandbox and one port", port, arg)
+		case isPort:
 			port = arg
-		case !isPort && arg != "" && name == "":
-			name = arg
+		case name != "":
+			return "", "", fmt.Errorf("neither %q nor %q is a port, a number between 1 and 65535", name, arg)
 		default:
-			return "", "", usage("forward-invalid", fmt.Sprintf("%q: name one sandbox and one port", args))
+			name = arg
 		}
 	}
 	return name, port, nil
+}
+
+// noPort says of a word that it is not the number of a port.
+func noPort(word string) string {
+	return fmt.Sprintf("%q is no port number between 1 and 65535", word)
 }
 
 // parseForward reads [BIND:]PORT[:TARGET].
@@ -67,7 +77,10 @@ func parseForward(text string) (forwardWish, error) {
 		switch anyPort := i == 0 && len(parts) == 2 && (part == "" || part == "0"); {
 		case anyPort:
 		case err != nil || n < 1 || n > 65535 || part[0] == '+':
-			return wrong("%q is no port number between 1 and 65535", part)
+			if part == text {
+				return forwardWish{}, usage("forward-invalid", noPort(text))
+			}
+			return wrong("%s", noPort(part))
 		}
 		numbers[i] = n
 	}
@@ -145,10 +158,14 @@ func (w forwardWish) on(s desired.Sandbox, have gateway.Forward) (desired.Sandbo
 		f.TargetPort = 0
 	}
 	s.Forwards = slices.Clone(s.Forwards)
-	if named >= 0 {
-		s.Forwards[named] = f
-	} else {
+	switch {
+	case named < 0:
 		s.Forwards = append(s.Forwards, f)
+	case s.Forwards[named].Target() != f.Target():
+		return s, which{}, usage("forward-port-used", fmt.Sprintf("port %d of this machine leads to port %d of sandbox %s already, not to port %d",
+			f.Port, s.Forwards[named].Target(), s.Name, f.Target()), fmt.Sprintf("creel forward stop %s %d", s.Name, f.Port))
+	default:
+		s.Forwards[named] = f
 	}
 	return s, which{port: f.Port, target: f.Target()}, nil
 }

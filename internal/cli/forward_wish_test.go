@@ -109,7 +109,6 @@ func TestForwardWishOn(t *testing.T) {
 		{"18790:80", console, nil, []desired.Forward{{Port: at, TargetPort: 80}}},          // something else inside
 		{"8080", console, nil, []desired.Forward{{Port: 8080}}},
 		{"0.0.0.0:8080:3000", some, nil, []desired.Forward{{Port: 8080, Bind: "0.0.0.0", TargetPort: 3000}, {TargetPort: 4000}}},
-		{"8080:5", some, nil, []desired.Forward{{Port: 8080, TargetPort: 5}, {TargetPort: 4000}}},
 		{"0.0.0.0::4000", some, nil, []desired.Forward{{Port: 8080, TargetPort: 3000}, {TargetPort: 4000, Bind: "0.0.0.0"}}},
 		{"4000", some, nil, []desired.Forward{{Port: 8080, TargetPort: 3000}, {TargetPort: 4000}, {Port: 4000}}},
 		{"18789", job, nil, []desired.Forward{{Port: 18789}}},
@@ -131,6 +130,12 @@ func TestForwardWishOn(t *testing.T) {
 		}
 		if d := cmp.Diff(want, got); err != nil || d != "" || which.dashboard != (c.dashboard != nil) {
 			t.Errorf("%q on %+v: %v %+v\n%s", c.text, c.s, err, which, d)
+		}
+	}
+	for _, w := range []forwardWish{{port: 8080, target: 5}, {port: 8080}} {
+		got, _, err := w.on(some, gateway.Forward{})
+		if p, ok := advisory.Of(err); !ok || p.ID != "forward-port-used" || !cmp.Equal(got.Forwards, some.Forwards) {
+			t.Errorf("port 8080 leads to 3000, and %+v made it %+v, %v", w, got.Forwards, err)
 		}
 	}
 	if _, _, err := (forwardWish{}).on(job, gateway.Forward{}); err == nil {

@@ -355,8 +355,8 @@ func (a *app) summary(g state.Gateway, wanted desired.Document, results []health
 		a.Streams.Next(statusHints(doc)...) // everything was done, and something else is not well by now
 	case about != "" && hasDashboard(wanted, about):
 		open := "creel dashboard " + about
-		if m := a.Machine(); !m.SSH.Session || m.Display {
-			open += " --open" // over SSH the browser is on another machine
+		if a.Machine().Browser() {
+			open += " --open"
 		}
 		a.Streams.Next(open, "creel connect "+about)
 	case about != "":

@@ -8,12 +8,17 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/cli/ui"
 	"creel/internal/credential"
 	"creel/internal/dashboard"
 )
+
+// browserShows is how long a browser may take before it is said that it is waited for.
+const browserShows = time.Second
 
 // openDashboard opens the dashboard, signed in. A URL with the token would be
 // readable by everyone in the browser's arguments, so the browser is given the
@@ -47,14 +52,20 @@ func (a *app) openDashboard(ctx context.Context, url string, token credential.Se
 		}
 	}()
 	go func() { opened <- a.OpenBrowser(opening, "http://"+listener.Addr().String()+path) }()
+	p := ui.NewProgress(a.Streams)
+	defer p.Close()
+	slow := time.NewTimer(browserShows)
+	defer slow.Stop()
 	for {
 		select {
+		case <-slow.C:
+			p.Wait(fmt.Sprintf("waiting up to %s for a browser to fetch the dashboard's address", budget.Of(budget.Operation)))
 		case <-fetched:
 			success = true
 			// The answer is written before the handler returns; Shutdown waits for it.
 			return server.Shutdown(ctx)
 		case <-refused:
-			a.Streams.Say("another user's process asked for the dashboard's address and was refused")
+			p.Line("another user's process asked for the dashboard's address and was refused")
 		case err := <-opened:
 			if err != nil {
 				return cannotOpen(err)

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -73,7 +74,7 @@ func TestOpenHandsTheTokenToTheBrowserOnly(t *testing.T) {
 func TestOpenEndsWhenNobodyComes(t *testing.T) {
 	defer goleak.VerifyNone(t)
 	t.Setenv("CREEL_BUDGET_OPERATION", "50ms")
-	a := &app{Deps: Deps{OpenBrowser: func(context.Context, string) error { return nil }}}
+	a := &app{Deps: Deps{Streams: ui.Streams{Err: io.Discard}, OpenBrowser: func(context.Context, string) error { return nil }}}
 	err := a.openDashboard(t.Context(), "http://127.0.0.1:1/", credential.NewSecret("x"))
 	if err == nil || !strings.Contains(err.Error(), "operation") {
 		t.Errorf("the error does not name the budget: %v", err)
@@ -81,6 +82,20 @@ func TestOpenEndsWhenNobodyComes(t *testing.T) {
 	a.OpenBrowser = func(context.Context, string) error { return errors.New("no display") }
 	if err := a.openDashboard(t.Context(), "http://127.0.0.1:1/", credential.NewSecret("x")); err == nil || !strings.Contains(err.Error(), "no display") {
 		t.Errorf("the cause is lost: %v", err)
+	}
+}
+
+// A browser that is slow, or none that comes, is waited for aloud.
+func TestOpenSaysWhatItWaitsFor(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	t.Setenv("CREEL_BUDGET_OPERATION", "1500ms")
+	var said strings.Builder
+	a := &app{Deps: Deps{Streams: ui.Streams{Err: &said}, OpenBrowser: func(context.Context, string) error { return nil }}}
+	if err := a.openDashboard(t.Context(), "http://127.0.0.1:1/", credential.NewSecret("x")); err == nil {
+		t.Fatal("nobody came, and it was opened")
+	}
+	if !strings.Contains(said.String(), "waiting up to 1.5s for a browser to fetch the dashboard's address") {
+		t.Errorf("it says %q", said.String())
 	}
 }
 

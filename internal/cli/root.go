@@ -43,6 +43,10 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 		a.Streams.Say("interrupted")
 		return exit
 	}
+	var notMended *ladder.NotMended
+	if errors.As(err, &notMended) {
+		a.Streams.Sandbox = sandboxOf(notMended.Result.Subject)
+	}
 	a.Streams.Problem(err)
 	return exit
 }
@@ -50,11 +54,8 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 // explain gives an advisory to errors of contracts that cannot name one.
 func explain(err error) error {
 	var notDirectory *state.NotDirectory
-	var notMended *ladder.NotMended
 	_, explained := advisory.Of(err)
 	switch {
-	case errors.As(err, &notMended):
-		return namingSandbox(err, notMended.Result.Subject)
 	case explained:
 		return err
 	case errors.As(err, &notDirectory):
@@ -63,21 +64,6 @@ func explain(err error) error {
 		return usageCause("usage", err)
 	}
 	return busyProblem(err)
-}
-
-// namingSandbox puts the sandbox's name into the next commands of an error about
-// one of its layers.
-func namingSandbox(err error, subject string) error {
-	name, ok := strings.CutPrefix(subject, "sandbox/")
-	p, explained := advisory.Of(err)
-	if !ok || !explained {
-		return err
-	}
-	var hints []string
-	for _, c := range p.Commands() {
-		hints = append(hints, strings.ReplaceAll(c, "SANDBOX", name))
-	}
-	return advisory.New(p.ID, "", err, hints...)
 }
 
 // isCobraUsage recognises the usage errors that cobra returns without a hook and

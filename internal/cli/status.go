@@ -234,8 +234,7 @@ func statusHints(doc StatusDocument) []string {
 		if r.Verdict == health.OK || r.BlockedBy != "" || folded(r, doc.Layers) {
 			continue
 		}
-		for _, h := range hintsOf(r.Reason, r.Hints) {
-			h = strings.ReplaceAll(h, "SANDBOX", strings.TrimPrefix(r.Subject, "sandbox/"))
+		for _, h := range naming(sandboxOf(r.Subject), hintsOf(r.Reason, r.Hints)) {
 			if !slices.Contains(hints, h) {
 				hints = append(hints, h)
 			}

@@ -71,13 +71,24 @@ func (a *app) withSandbox(ctx context.Context, name string, use func(gateway.Cli
 	if err := checkSandboxName(name); err != nil {
 		return err
 	}
+	a.Streams.Sandbox = name
 	return a.withGateway(ctx, func(c gateway.Client) error {
 		s, err := find(ctx, c, name)
 		if err != nil {
 			return err
 		}
+		a.Streams.Sandbox = s.Name
 		return use(c, s)
 	})
+}
+
+// sandboxOf is the sandbox that a subject is about; empty when it is about none.
+func sandboxOf(subject string) string {
+	name, is := strings.CutPrefix(subject, "sandbox/")
+	if !is {
+		return ""
+	}
+	return name
 }
 
 func checkSandboxName(name string) error {
@@ -120,7 +131,7 @@ func find(ctx context.Context, c gateway.Client, name string) (gateway.Inspectio
 }
 
 func noSandbox(name string) error {
-	return advisory.New("sandbox-missing", fmt.Sprintf("the gateway has no sandbox %q", name), gateway.ErrNotFound)
+	return advisory.New("sandbox-missing", fmt.Sprintf("the gateway has no sandbox %q", name), gateway.ErrNotFound, "creel list", "creel onboard --name "+name)
 }
 
 func ambiguous(names []string) error {
@@ -144,6 +155,21 @@ func wantedSandbox(d desired.Document, name string) (string, error) {
 		names[i] = s.Name
 	}
 	return "", ambiguous(names)
+}
+
+// mean notes which sandbox a command is about that ends before any gateway is asked,
+// so that its advice names it: the named one, or the only one that is recorded.
+func (a *app) mean(name string) error {
+	g, err := a.paths()
+	if err != nil {
+		return err
+	}
+	doc, _, err := recorded(g)
+	if err != nil {
+		doc = desired.Document{} // that it cannot be read is not what ended the command
+	}
+	a.Streams.Sandbox, err = wantedSandbox(doc, name)
+	return err
 }
 
 // completeSandbox offers the recorded sandboxes' names to a shell. It asks no

@@ -56,6 +56,8 @@ type worldState struct {
 	Told  string
 	Calls map[string]int
 	Taken []int // ports of this machine that somebody else has
+	// Late is how often the dashboard does not answer yet.
+	Late int
 }
 
 func (s worldState) route() inference.Route {
@@ -196,6 +198,12 @@ func (w *world) deps(getenv func(string) string) Deps {
 
 func (w *world) probe(_ context.Context, d gateway.Dashboard) health.Result {
 	r := health.Result{Verdict: health.OK, Message: "the dashboard opens", Evidence: []health.Evidence{{Probe: "page", Answer: "200", Verdict: health.OK}}}
+	if s := w.get(); s.Late > 0 {
+		r.Verdict, r.Reason, r.Message = health.Failed, "dashboard-unhealthy", "connection reset by peer"
+		if err := w.with(func(s *worldState) error { s.Late--; return nil }); err != nil {
+			r.Message = err.Error()
+		}
+	}
 	if told := w.get().Told; d.Token.Reveal() != cmp.Or(told, dashboardToken) {
 		r.Verdict, r.Reason, r.Message = health.Failed, "dashboard-token-refused", "the token is refused"
 	}
@@ -222,7 +230,7 @@ func (w *world) probePublic(_ context.Context, d gateway.Dashboard) health.Resul
 // machine is how the session is, as the environment says.
 func machine(getenv func(string) string) dashboard.Machine {
 	return dashboard.Machine{WSL: dashboard.DetectWSL(getenv, ""), SSH: dashboard.DetectSSH(getenv), Container: getenv("container"),
-		Addresses: []string{"192.0.2.7"}, User: "me", Hostname: "box", Display: getenv("DISPLAY") != ""}
+		Addresses: []string{"192.0.2.7"}, User: "me", Hostname: "box", Display: getenv("DISPLAY") != "", Opener: getenv("CREEL_TEST_OPENER") != "none"}
 }
 
 func (w *world) layers(d desired.Document, scope Scope, wsl bool) (Stack, error) {
@@ -488,7 +496,10 @@ func (s *worldState) listen(in *gateway.Inspection, spec sandbox.Spec) {
 				f = b
 			}
 		}
-		in.Forwards = append(in.Forwards, bind(f, w.Bind, w.Port, w.TargetPort))
+		if !f.Bound || f.Bind != w.Bind || in.Wanted == sandbox.NotRunning { // one that is as wanted stays
+			f = bind(f, w.Bind, w.Port, w.TargetPort)
+		}
+		in.Forwards = append(in.Forwards, f)
 	}
 }
 

@@ -78,7 +78,7 @@ func CheckWide(override string) error {
 }
 
 // Build derives the chain. The errors are *advisory.Problem
-// (dashboard-url-invalid, dashboard-bind-invalid).
+// (dashboard-url-invalid, dashboard-port-invalid, dashboard-bind-invalid).
 func Build(in Input) (Chain, error) {
 	var given *url.URL
 	if strings.TrimSpace(in.URL) != "" {
@@ -144,7 +144,7 @@ func choosePort(explicit string, given *url.URL) (int, error) {
 	if explicit != "" {
 		port, err := parsePort(explicit)
 		if err != nil {
-			return 0, advisory.New("dashboard-url-invalid", "dashboard port", err)
+			return 0, advisory.New("dashboard-port-invalid", "dashboard port", err)
 		}
 		return port, nil
 	}

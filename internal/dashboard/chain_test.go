@@ -111,11 +111,11 @@ func TestBuildRefuses(t *testing.T) {
 		name, id string
 		in       Input
 	}{
-		{"port 0", "dashboard-url-invalid", Input{Port: "0"}},
-		{"port too large", "dashboard-url-invalid", Input{Port: "65536"}},
-		{"port with a sign", "dashboard-url-invalid", Input{Port: "+80"}},
-		{"port that is a word", "dashboard-url-invalid", Input{Port: "http"}},
-		{"an explicit bad port is an error beside a good URL", "dashboard-url-invalid", Input{Port: "x", URL: "http://localhost:80"}},
+		{"port 0", "dashboard-port-invalid", Input{Port: "0"}},
+		{"port too large", "dashboard-port-invalid", Input{Port: "65536"}},
+		{"port with a sign", "dashboard-port-invalid", Input{Port: "+80"}},
+		{"port that is a word", "dashboard-port-invalid", Input{Port: "http"}},
+		{"an explicit bad port is an error beside a good URL", "dashboard-port-invalid", Input{Port: "x", URL: "http://localhost:80"}},
 		{"scheme", "dashboard-url-invalid", Input{URL: "ftp://agent.example"}},
 		{"script", "dashboard-url-invalid", Input{URL: "javascript://agent.example/%0aalert(1)"}},
 		{"no host", "dashboard-url-invalid", Input{URL: "http://:80"}},

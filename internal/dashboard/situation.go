@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-
-	"creel/internal/advisory"
 )
 
 // Machine is what was observed of the machine and of the session on it. Package
@@ -22,7 +20,14 @@ type Machine struct {
 	Addresses []string
 	User      string
 	Hostname  string
-	Display   bool // a browser could open here
+	Display   bool // there is a graphical session that a browser could open in
+	Opener    bool // there is a program that shows URLs to the user
+}
+
+// Browser reports that a browser could be opened from here. That of a WSL is on the
+// Windows side, which needs no display.
+func (m Machine) Browser() bool {
+	return m.Opener && (m.Display || m.WSL && !m.SSH.Session)
 }
 
 // SSH is the session's own connection, as seen from here.
@@ -54,11 +59,10 @@ func DetectSSH(getenv func(string) string) SSH {
 	return s
 }
 
-// Listener is where a dashboard is served on this machine.
+// Listener is where a dashboard is served on this machine, or will be.
 type Listener struct {
-	Bind  string // Loopback or Everybody
-	Port  int
-	Bound bool
+	Bind string // Loopback or Everybody
+	Port int
 	// Open: no token guards what is behind it, so that nobody is told to widen it.
 	Open bool
 }
@@ -117,10 +121,7 @@ func Judge(m Machine, a Access, l Listener, sandbox string) (Situation, error) {
 	}
 	s.URL = withPath(s.URL)
 	s.Entries = entriesFor(c, in, m, s.URL)
-	s.Guidance = Guidance(s.Entries, c.Port, l.Bound && !tunnel, m.WSL && wide)
-	if !l.Bound {
-		s.Commands = append(s.Commands, advisory.QuoteAll(ForwardCommand(c.ForwardTarget, sandbox)))
-	}
+	s.Guidance = Guidance(s.Entries, c.Port, !tunnel, m.WSL && wide)
 	s.advise(m, c, a, l, sandbox, wide, public)
 	return s, nil
 }
@@ -148,9 +149,16 @@ func Origins(m Machine, a Access, l Listener) ([]string, error) {
 	return origins, nil
 }
 
-// advise adds what depends on who can reach the listener.
+// advise adds how to open it signed in, and what depends on who can reach the
+// listener.
 func (s *Situation) advise(m Machine, c Chain, a Access, l Listener, sandbox string, wide, public bool) {
 	change := "creel dashboard " + sandbox
+	if !l.Open && m.Browser() {
+		s.Commands = append(s.Commands, change+" --open")
+	}
+	if elsewhere := !m.Browser() || m.SSH.Session || m.Container != "" || wide || public; !l.Open && elsewhere {
+		s.Commands = append(s.Commands, change+" --show-token")
+	}
 	switch {
 	case public && wide && a.proxied():
 		s.Guidance = append(s.Guidance, "The listener itself is open on every address of this machine; a proxy on this machine needs it on loopback only.")
@@ -161,10 +169,11 @@ func (s *Situation) advise(m Machine, c Chain, a Access, l Listener, sandbox str
 			m.Container, c.Port, c.Port))
 		s.Commands = append(s.Commands, change+" --public-url URL")
 	case !m.SSH.Session:
-		s.Guidance = append(s.Guidance, fmt.Sprintf("This is a container (%s): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address.", m.Container))
+		inside := fmt.Sprintf("This is a container (%s): port %d of its loopback is reached from outside by what forwards into it, as an editor that is attached to it does.", m.Container, c.Port)
 		if !l.Open {
-			s.Commands = append(s.Commands, change+" --bind "+Everybody)
+			inside += fmt.Sprintf(" Or start the container with -p %s:%d:%d, which publishes the port to its machine alone, and give this command --bind %s.", Loopback, c.Port, c.Port, Everybody)
 		}
+		s.Guidance = append(s.Guidance, inside)
 	}
 }
 

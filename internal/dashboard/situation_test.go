@@ -36,7 +36,8 @@ func TestDetectSSH(t *testing.T) {
 func TestJudge(t *testing.T) {
 	const loop = "http://127.0.0.1:18789/"
 	ssh := Machine{SSH: SSH{true, "192.0.2.7", 22}, User: "me", Hostname: "box", Addresses: []string{"192.0.2.7"}}
-	narrow, wide := Listener{Bind: Loopback, Port: 18789, Bound: true}, Listener{Bind: Everybody, Port: 18789, Bound: true}
+	narrow, wide := Listener{Bind: Loopback, Port: 18789}, Listener{Bind: Everybody, Port: 18789}
+	here, elsewhere := "creel dashboard claw --open", "creel dashboard claw --show-token"
 	tests := []struct {
 		name string
 		m    Machine
@@ -44,72 +45,88 @@ func TestJudge(t *testing.T) {
 		l    Listener
 		want Situation
 	}{
-		{"at the machine", Machine{User: "me", Addresses: []string{"192.0.2.7"}}, Access{}, narrow,
-			Situation{Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}}}},
+		{"at the machine", Machine{User: "me", Addresses: []string{"192.0.2.7"}, Display: true, Opener: true}, Access{}, narrow, Situation{
+			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}}, Commands: []string{here},
+		}},
+		{"at a machine without a desktop", Machine{Opener: true}, Access{}, narrow, Situation{
+			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}}, Commands: []string{elsewhere},
+		}},
+		{"at a desktop without an opener", Machine{Display: true}, Access{}, narrow, Situation{
+			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}}, Commands: []string{elsewhere},
+		}},
+		{"over SSH with a display", Machine{SSH: SSH{true, "192.0.2.7", 22}, Display: true, Opener: true}, Access{}, narrow, Situation{
+			Kinds: []string{"ssh"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 192.0.2.7"), Entries: []Entry{{"Dashboard", loop}},
+			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."}, Commands: []string{here, elsewhere},
+		}},
 		{"over SSH", ssh, Access{}, narrow, Situation{
 			Kinds: []string{"ssh"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 me@192.0.2.7"),
 			Entries: []Entry{{"Dashboard", loop}}, Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+			Commands: []string{elsewhere},
 		}},
 		{"over SSH at another port, of an unknown address", Machine{SSH: SSH{true, "", 2222}, User: "me", Hostname: "box"}, Access{}, narrow, Situation{
 			Kinds: []string{"ssh"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 -p 2222 me@box"),
 			Entries: []Entry{{"Dashboard", loop}}, Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+			Commands: []string{elsewhere},
 		}},
 		{"over SSH, bound wide", ssh, Access{}, wide, Situation{
 			Kinds: []string{"ssh", "wide"}, URL: loop, Tunnel: strings.Fields("ssh -L 18789:127.0.0.1:18789 me@192.0.2.7"),
 			Entries:  []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}},
 			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
+			Commands: []string{elsewhere},
 		}},
 		{"over SSH, with a public URL", ssh, Access{PublicURL: "https://agent.example/claw"}, narrow, Situation{
 			Kinds: []string{"ssh", "proxy"}, URL: "https://agent.example/claw",
-			Entries: []Entry{{"Dashboard", "https://agent.example/claw"}, {"Alt 1", loop}},
+			Entries:  []Entry{{"Dashboard", "https://agent.example/claw"}, {"Alt 1", loop}},
+			Commands: []string{elsewhere},
 		}},
-		{"WSL", Machine{WSL: true, Addresses: []string{"172.20.1.2", "fd00::2"}}, Access{}, wide, Situation{
+		{"WSL", Machine{WSL: true, Opener: true, Addresses: []string{"172.20.1.2", "fd00::2"}}, Access{}, wide, Situation{
 			Kinds: []string{"wsl", "wide"}, URL: "http://172.20.1.2:18789/",
 			Entries:  []Entry{{"Dashboard", "http://172.20.1.2:18789/"}, {"Alt 1", loop}},
 			Guidance: []string{"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."},
+			Commands: []string{here, elsewhere},
 		}},
 		{"WSL with a public URL", Machine{WSL: true, Addresses: []string{"172.20.1.2"}}, Access{PublicURL: "http://agent.example:18789"}, wide, Situation{
 			Kinds: []string{"wsl", "wide", "proxy"}, URL: "http://agent.example:18789/",
 			Entries:  []Entry{{"Dashboard", "http://agent.example:18789/"}, {"Alt 1", loop}, {"WSL fallback", "http://172.20.1.2:18789/"}},
 			Guidance: []string{"WSL detected: if localhost fails in Windows, use the WSL host IP shown by `hostname -I`."},
+			Commands: []string{elsewhere},
 		}},
 		{"bound wide", Machine{Addresses: []string{"192.0.2.7", "2001:db8::7"}}, Access{}, wide, Situation{
 			Kinds: []string{"wide"}, URL: loop,
-			Entries: []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}},
+			Entries:  []Entry{{"Dashboard", loop}, {"Alt 1", "http://192.0.2.7:18789/"}},
+			Commands: []string{elsewhere},
 		}},
 		{"behind a proxy on this machine", Machine{}, Access{PublicURL: "https://agent.example"}, narrow, Situation{
 			Kinds: []string{"proxy"}, URL: "https://agent.example/", Entries: []Entry{{"Dashboard", "https://agent.example/"}, {"Alt 1", loop}},
+			Commands: []string{elsewhere},
 		}},
 		{"behind a proxy, and open to all", Machine{}, Access{PublicURL: "https://agent.example"}, wide, Situation{
 			Kinds: []string{"wide", "proxy"}, URL: "https://agent.example/", Entries: []Entry{{"Dashboard", "https://agent.example/"}, {"Alt 1", loop}},
 			Guidance: []string{"The listener itself is open on every address of this machine; a proxy on this machine needs it on loopback only."},
-			Commands: []string{"creel dashboard claw --bind 127.0.0.1"},
+			Commands: []string{elsewhere, "creel dashboard claw --bind 127.0.0.1"},
 		}},
 		{"a public URL that is the loopback one", Machine{}, Access{PublicURL: "http://127.0.0.1:18789"}, narrow, Situation{
 			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
+			Commands: []string{elsewhere},
 		}},
 		{"in a container", Machine{Container: "docker"}, Access{}, narrow, Situation{
 			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
-			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
-			Commands: []string{"creel dashboard claw --bind 0.0.0.0"},
+			Guidance: []string{"This is a container (docker): port 18789 of its loopback is reached from outside by what forwards into it, as an editor that is attached to it does. Or start the container with -p 127.0.0.1:18789:18789, which publishes the port to its machine alone, and give this command --bind 0.0.0.0."},
+			Commands: []string{elsewhere},
 		}},
-		{"in a container, without a token", Machine{Container: "docker"}, Access{}, Listener{Bind: Loopback, Port: 18789, Bound: true, Open: true}, Situation{
+		{"in a container, without a token", Machine{Container: "docker"}, Access{}, Listener{Bind: Loopback, Port: 18789, Open: true}, Situation{
 			Kinds: []string{"container"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
-			Guidance: []string{"This is a container (docker): from outside its loopback is reached only by what forwards into it. To publish the port, bind the dashboard to every address."},
+			Guidance: []string{"This is a container (docker): port 18789 of its loopback is reached from outside by what forwards into it, as an editor that is attached to it does."},
 		}},
 		{"in a container, bound wide", Machine{Container: "podman"}, Access{}, wide, Situation{
 			Kinds: []string{"container", "wide"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
 			Guidance: []string{"This is a container (podman): publish port 18789 to open the dashboard on the machine that runs it, at http://localhost:18789/. For other machines declare the URL that they open."},
-			Commands: []string{"creel dashboard claw --public-url URL"},
+			Commands: []string{elsewhere, "creel dashboard claw --public-url URL"},
 		}},
 		{"in a container, with its URL declared", Machine{Container: "podman"}, Access{PublicURL: "http://box.example:18789"}, wide, Situation{
 			Kinds: []string{"container", "wide", "proxy"}, URL: "http://box.example:18789/",
-			Entries: []Entry{{"Dashboard", "http://box.example:18789/"}, {"Alt 1", loop}},
-		}},
-		{"not bound", Machine{}, Access{}, Listener{Bind: Loopback, Port: 18789}, Situation{
-			Kinds: []string{"local"}, URL: loop, Entries: []Entry{{"Dashboard", loop}},
-			Guidance: []string{"Port 18789 must be forwarded before opening these URLs."},
-			Commands: []string{"openshell forward start --background 18789 claw"},
+			Entries:  []Entry{{"Dashboard", "http://box.example:18789/"}, {"Alt 1", loop}},
+			Commands: []string{elsewhere},
 		}},
 	}
 	for _, tt := range tests {
@@ -136,7 +153,7 @@ func TestOrigins(t *testing.T) {
 	for _, m := range []Machine{{}, {Addresses: []string{"192.0.2.7", "2001:db8::7"}}, {WSL: true, Addresses: []string{"192.0.2.7"}}} {
 		for _, bind := range []string{Loopback, Everybody} {
 			for _, url := range []string{"", "https://agent.example/claw", "http://localhost:5000"} {
-				a, l := Access{PublicURL: url}, Listener{Bind: bind, Port: 18789, Bound: true}
+				a, l := Access{PublicURL: url}, Listener{Bind: bind, Port: 18789}
 				origins, err := Origins(m, a, l)
 				if err != nil {
 					t.Fatal(err)

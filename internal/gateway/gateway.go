@@ -228,13 +228,25 @@ type Forward struct {
 	Refused     uint64 // so far, because there were too many
 }
 
-// Instead says in one sentence why the port is another than the first that was
-// tried; empty when it is not.
+// Instead says in one sentence, of a listener that was bound just now, why its port
+// is another than the first that was tried; empty when it is not.
 func (f Forward) Instead() string {
-	if f.TakenPort == 0 || !f.Bound || f.Port == f.TakenPort {
+	if !f.displaced() {
 		return ""
 	}
 	return fmt.Sprintf("Port %d is taken by %s. Using port %d instead.", f.TakenPort, f.TakenBy, f.Port)
+}
+
+// Displaced says the same at any later time, when whoever had the port may be gone.
+func (f Forward) Displaced() string {
+	if !f.displaced() {
+		return ""
+	}
+	return fmt.Sprintf("when it was bound, port %d was taken by %s, so it is on port %d", f.TakenPort, f.TakenBy, f.Port)
+}
+
+func (f Forward) displaced() bool {
+	return f.TakenPort != 0 && f.Bound && f.Port != f.TakenPort
 }
 
 // Exposed reports that other machines can reach it.

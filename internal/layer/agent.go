@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	"creel/internal/advisory"
@@ -108,7 +109,8 @@ func judgeAgent(in gateway.Inspection, restart sandbox.RestartPolicy, now time.T
 	case in.Health.Verdict == health.OK:
 		r = ok("%s, healthy", describeMain(main))
 	case young(main, now):
-		r = failed("agent-starting", "%s", orElse(in.Health.Message, "its health endpoint was not asked yet"))
+		// What it answered is evidence: that nothing listens yet is no fault of its own.
+		r = failed("agent-starting", "the agent does not answer yet")
 	case in.Health.Verdict == health.Failed:
 		r = failed("agent-unhealthy", "%s", in.Health.Message)
 	default:
@@ -199,13 +201,25 @@ func awaitOK(ctx context.Context, l Layer, operation string, report Progress, se
 		case r.Verdict == health.OK:
 			return nil
 		case settled(r):
-			return advisory.New(r.Reason, operation+": "+r.Message, nil, r.Hints...)
+			return advisory.New(r.Reason, operation+": "+inFull(r), nil, r.Hints...)
 		}
 		report(r.Message)
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return advisory.New(r.Reason, operation+": "+r.Message, context.Cause(ctx), r.Hints...)
+			return advisory.New(r.Reason, operation+": "+inFull(r), context.Cause(ctx), r.Hints...)
 		}
 	}
+}
+
+// inFull is a result's message with what was answered instead of what should have
+// been, which a message about a start that is under way leaves out.
+func inFull(r health.Result) string {
+	text := r.Message
+	for _, e := range r.Evidence {
+		if e.Verdict != health.OK && e.Answer != "" && !strings.Contains(text, e.Answer) {
+			text += fmt.Sprintf(" (%s: %s)", e.Probe, e.Answer)
+		}
+	}
+	return text
 }

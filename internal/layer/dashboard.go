@@ -60,6 +60,11 @@ func PortLost(f gateway.Forward) []health.Caveat {
 		Message: fmt.Sprintf("a process of user %s was found at port %d, where its page was: rotate the token", f.LostTo, f.LostPort)}}
 }
 
+// NotBound is what is found of a dashboard whose listener should be bound and is not.
+func NotBound(f gateway.Forward) health.Result {
+	return failed(orElse(f.Reason, "dashboard-not-bound"), "%s", orElse(f.Error, "its listener is not bound"))
+}
+
 // page looks at the dashboard itself.
 func (d *dashboardLayer) page(ctx context.Context) health.Result {
 	if d.want.Spec.Dashboard.TargetPort == 0 {
@@ -87,7 +92,7 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		return failed(orElse(f.Reason, "dashboard-differs"), "%s", differs)
 	}
 	if !f.Bound {
-		return failed(orElse(f.Reason, "dashboard-not-bound"), "%s", orElse(f.Error, "its listener is not bound"))
+		return NotBound(f)
 	}
 	r := d.probe(ctx, board)
 	// What the agent itself leaves open is for whoever opens it to read; here it
@@ -98,8 +103,8 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 		if u := board.Access.PublicURL; u != "" {
 			r.Message += ", for others at " + u
 		}
-		if instead := f.Instead(); instead != "" {
-			r.Message += "; " + instead
+		if displaced := f.Displaced(); displaced != "" {
+			r.Message += fmt.Sprintf("; %s (--port %d of creel dashboard asks for it again)", displaced, f.TakenPort)
 		}
 		if f.Exposed() {
 			protects := "the token protects it"
@@ -114,7 +119,7 @@ func (d *dashboardLayer) page(ctx context.Context) health.Result {
 	if f.Connections >= forward.MaxConnections && r.Verdict == health.Failed {
 		r.Reason, r.Message = "forward-full", fmt.Sprintf("port %d carries as many connections as it can: %s", f.Port, r.Message)
 	} else if in, err := d.session.Sandbox(ctx, d.want.Name); err == nil && young(in.State.Main, time.Now()) && r.Verdict == health.Failed {
-		r.Reason = "dashboard-starting" // the agent was started a moment ago and may not listen yet
+		r.Reason, r.Message = "dashboard-starting", "the agent was started a moment ago, and its page does not open yet"
 	}
 	return withHints(r)
 }

@@ -20,17 +20,20 @@ const forwardProbe = "forward "
 
 // forwardsFound is what is seen of the forwards beside a dashboard.
 type forwardsFound struct {
-	reason, message string // of the first that is not as wanted
-	listening       int
-	evidence        []health.Evidence
-	caveats         []health.Caveat
+	problems  []problem // of those that are not as wanted
+	listening int
+	evidence  []health.Evidence
+	caveats   []health.Caveat
 }
+
+// problem is why a forward is not as wanted.
+type problem struct{ reason, message string }
 
 // judgeForwards compares what is forwarded with what is wanted.
 func judgeForwards(want []sandbox.Forward, have []gateway.Forward, tier sandbox.Tier) forwardsFound {
 	var found forwardsFound
 	if tier == sandbox.TierLandlock && len(want) > 0 {
-		found.reason, found.message = "forward-unreachable", "the sandbox has no network of its own, so only its dashboard can be reached"
+		found.problems = []problem{{"forward-unreachable", "the sandbox has no network of its own, so only its dashboard can be reached"}}
 	}
 	for _, w := range want {
 		i := slices.IndexFunc(have, func(f gateway.Forward) bool {
@@ -68,8 +71,8 @@ func (found *forwardsFound) judge(want sandbox.Forward, have gateway.Forward) {
 	if have.Connections == 1 {
 		answer = fmt.Sprintf("listens for port %d inside, 1 connection", have.TargetPort)
 	}
-	if instead := have.Instead(); instead != "" {
-		answer += "; " + instead
+	if displaced := have.Displaced(); displaced != "" {
+		answer += "; " + displaced
 	}
 	found.evidence = append(found.evidence, health.Evidence{Probe: forwardProbe + name, Answer: answer, Verdict: health.OK})
 	if have.Exposed() {
@@ -90,9 +93,7 @@ func full(f gateway.Forward) []health.Caveat {
 
 func (found *forwardsFound) wrong(name, reason, message string) {
 	found.evidence = append(found.evidence, health.Evidence{Probe: forwardProbe + name, Answer: message, Verdict: health.Failed})
-	if found.reason == "" {
-		found.reason, found.message = reason, message
-	}
+	found.problems = append(found.problems, problem{reason, message})
 }
 
 func describeWanted(f sandbox.Forward) string {
@@ -112,16 +113,39 @@ func (found forwardsFound) with(r health.Result) health.Result {
 	r.Evidence = append(r.Evidence, found.evidence...)
 	r.Caveats = append(r.Caveats, found.caveats...)
 	switch {
+	case len(found.problems) > 0:
+		return found.withProblems(r)
 	case r.Verdict != health.OK:
-	case found.reason != "": // however well it listens
-		failure := failed(found.reason, "%s", found.message)
-		failure.Evidence, failure.Caveats = r.Evidence, r.Caveats
-		return failure
 	case found.listening == 1:
 		r.Message += "; 1 forward listens"
 	case found.listening > 1:
 		r.Message += fmt.Sprintf("; %d forwards listen", found.listening)
 	}
+	return r
+}
+
+// withProblems names every forward that is not as wanted: in the place of a dashboard
+// that is well, after one that is not.
+func (found forwardsFound) withProblems(r health.Result) health.Result {
+	var says, hints []string
+	if r.Verdict != health.OK {
+		says, hints = []string{r.Message}, slices.Clone(r.Hints)
+	}
+	for _, p := range found.problems {
+		if !slices.Contains(says, p.message) { // such as that the sandbox is starting
+			says = append(says, p.message)
+		}
+		known, _ := advisory.Lookup(p.reason)
+		for _, h := range known.Commands {
+			if !slices.Contains(hints, h) {
+				hints = append(hints, h)
+			}
+		}
+	}
+	if r.Verdict == health.OK {
+		r.Verdict, r.Reason = health.Failed, found.problems[0].reason
+	}
+	r.Message, r.Hints = strings.Join(says, "; "), hints
 	return r
 }
 

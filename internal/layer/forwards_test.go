@@ -3,6 +3,7 @@ package layer
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
@@ -44,8 +45,9 @@ func TestForwards(t *testing.T) {
 		{"taken", []sandbox.Forward{named}, []gateway.Forward{with(isNamed, func(f *gateway.Forward) {
 			f.Bound, f.Reason, f.Error = false, "forward-port-taken", "port 8080 is taken by x (pid 1)"
 		})}, health.OK, health.Failed, "forward-port-taken", "taken by x", "", "set-forwards"},
-		{"beside a broken page", []sandbox.Forward{named}, nil, health.Failed, health.Failed, "dashboard-page", "no page", "", "set-forwards"},
-		{"beside a page that cannot be proved", []sandbox.Forward{named}, nil, health.Unknown, health.Unknown, "dashboard-page", "", "", ""},
+		{"two of them", []sandbox.Forward{named, wide}, nil, health.OK, health.Failed, "forward-differs", "port 3000 inside is not forwarded yet; port 4000 inside is not forwarded yet", "", "set-forwards"},
+		{"beside a broken page", []sandbox.Forward{named}, nil, health.Failed, health.Failed, "dashboard-page", "no page; port 3000 inside is not", "", "set-forwards"},
+		{"beside a page that cannot be proved", []sandbox.Forward{named}, nil, health.Unknown, health.Unknown, "dashboard-page", "no page; port 3000 inside is not", "", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			w := want(t, sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 80, Bind: "127.0.0.1"}, Forwards: c.want}, sandbox.Running)
@@ -77,6 +79,24 @@ func TestForwards(t *testing.T) {
 				t.Error("the sandbox was changed for its forwards")
 			}
 		})
+	}
+}
+
+// Who took the ports while the gateway was away took the dashboard's as well as a
+// forward's: both are said, with what helps each.
+func TestForwardsBesideADashboardThatIsNotBound(t *testing.T) {
+	w := want(t, sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 80, Bind: "127.0.0.1"}, Forwards: []sandbox.Forward{{Bind: "127.0.0.1", Port: 8088, TargetPort: 8088}}}, sandbox.Running)
+	f := standing(w)
+	f.forwards["claw"] = gateway.Forward{Bind: "127.0.0.1", Port: 18789, Reason: "dashboard-port-taken", Error: "port 18789 is taken by x (pid 1)"}
+	f.boxes["claw"].Forwards = []gateway.Forward{{Bind: "127.0.0.1", Port: 8088, WantedPort: 8088, TargetPort: 8088, Reason: "forward-port-taken", Error: "port 8088 is taken by y (pid 2)"}}
+	r := NewDashboard(NewSession(f), w, nil).Inspect(t.Context())
+	if r.Verdict != health.Failed || r.Reason != "dashboard-port-taken" || r.Message != "port 18789 is taken by x (pid 1); port 8088 is taken by y (pid 2)" {
+		t.Errorf("Inspect = %s %s: %s", r.Verdict, r.Reason, r.Message)
+	}
+	for _, hint := range []string{"creel dashboard SANDBOX --port PORT", "creel forward list"} {
+		if !slices.Contains(r.Hints, hint) {
+			t.Errorf("%q is not among %q", hint, r.Hints)
+		}
 	}
 }
 
@@ -134,5 +154,21 @@ func TestForwardThatCannotBeHad(t *testing.T) {
 	err = NewDashboard(NewSession(f), w, nil).Mend(t.Context(), Action{ID: "set-forwards"}, func(string) {})
 	if p, ok := advisory.Of(err); !ok || p.ID != "sandbox-differs" {
 		t.Errorf("a gateway that cannot update: %v", err)
+	}
+}
+
+// Who had a port when a listener was bound may be gone by now: what is said of it is
+// what was, how the listener is now, and how to have the port that was wanted.
+func TestDisplacedIsSaidAsWhatWas(t *testing.T) {
+	w := want(t, sandbox.Spec{Dashboard: sandbox.Dashboard{TargetPort: 80, Bind: "127.0.0.1"}, Forwards: []sandbox.Forward{{Bind: "127.0.0.1", TargetPort: 3000}}}, sandbox.Running)
+	f := standing(w)
+	f.forwards["claw"] = gateway.Forward{Bind: "127.0.0.1", Port: 18790, Bound: true, TakenPort: 18789, TakenBy: "creel (pid 10995)"}
+	f.boxes["claw"].Forwards = []gateway.Forward{{Bind: "127.0.0.1", Port: 18791, TargetPort: 3000, Bound: true, TakenPort: 3000, TakenBy: "node (pid 2)"}}
+	r := NewDashboard(NewSession(f), w, func(context.Context, gateway.Dashboard) health.Result { return health.Result{Verdict: health.OK} }).Inspect(t.Context())
+	if r.Message != "opens at http://127.0.0.1:18790/; when it was bound, port 18789 was taken by creel (pid 10995), so it is on port 18790 (--port 18789 of creel dashboard asks for it again); 1 forward listens" {
+		t.Errorf("Inspect: %s", r.Message)
+	}
+	if e := r.Evidence[len(r.Evidence)-1]; e.Answer != "listens for port 3000 inside, 0 connections; when it was bound, port 3000 was taken by node (pid 2), so it is on port 18791" {
+		t.Errorf("evidence: %s", e.Answer)
 	}
 }

@@ -11,9 +11,14 @@ import (
 func (s settling) access(board *desired.Dashboard, runtime string) error {
 	given := *board
 	for _, question := range []struct {
-		key Key
-		set func(string) error
-	}{{DashboardBind, given.SetBind}, {PublicURL, given.SetPublicURL}, {TrustedProxies, given.SetTrustedProxies}} {
+		key     Key
+		set     func(string) error
+		example string
+	}{
+		{DashboardBind, given.SetBind, dashboard.Loopback},
+		{PublicURL, given.SetPublicURL, "https://agent.example"},
+		{TrustedProxies, given.SetTrustedProxies, dashboard.Loopback},
+	} {
 		value, from := s.given(question.key)
 		_, flag := s.Flags[question.key]
 		if value == "" && !flag {
@@ -24,7 +29,7 @@ func (s settling) access(board *desired.Dashboard, runtime string) error {
 			err = dashboard.CheckWide(value)
 		}
 		if p, ok := advisory.Of(err); ok {
-			return advisory.New(p.ID, from, err)
+			return advisory.New(p.ID, from, err, "creel onboard --"+string(question.key)+" "+question.example)
 		}
 		if err != nil {
 			return invalid(from, err)

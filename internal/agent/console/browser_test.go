@@ -280,7 +280,7 @@ func TestBrowserTokenStates(t *testing.T) {
 	b := newBrowser(t)
 	b.open(i.url("/"))
 	b.until(`!document.querySelector('#gate').hidden`)
-	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard SANDBOX --open") {
+	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard SANDBOX --open") || !strings.Contains(got, "creel dashboard SANDBOX --show-token") {
 		t.Errorf("without token: %q", got)
 	}
 	b.open(i.private()) // only the fragment differs: the page takes it up
@@ -288,7 +288,7 @@ func TestBrowserTokenStates(t *testing.T) {
 	b.open("about:blank")
 	b.open(i.url("/#token=wrong"))
 	b.until(`document.querySelector('#gate-title').innerText.includes('not accepted')`)
-	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard demo --open") {
+	if got := b.text("#gate"); !strings.Contains(got, "creel dashboard demo --open") || !strings.Contains(got, "creel dashboard demo --show-token") {
 		t.Errorf("with a wrong token: %q", got)
 	}
 	if stored := value[string](b, `String(sessionStorage.getItem('creel.token'))`); stored != "null" {

@@ -45,7 +45,7 @@ func (s Streams) Next(commands ...string) {
 	}
 	fmt.Fprintln(s.Err, s.ErrTerminal.Bold("next:"))
 	for _, c := range commands {
-		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(About(c, s.Gateway)))
+		fmt.Fprintf(s.Err, "  %s\n", credential.Redact(About(Naming(c, s.Sandbox), s.Gateway)))
 	}
 }
 
@@ -60,6 +60,21 @@ func About(command, gateway string) string {
 		before += " -- " + after
 	}
 	return before
+}
+
+// Naming puts a sandbox's name into a command where the word SANDBOX stands for it;
+// an empty one changes nothing.
+func Naming(command, sandbox string) string {
+	if sandbox == "" {
+		return command
+	}
+	words := strings.Split(command, " ")
+	for i, w := range words {
+		if w == "SANDBOX" {
+			words[i] = sandbox
+		}
+	}
+	return strings.Join(words, " ")
 }
 
 // Commands are the next steps of every advisory in err's tree, without

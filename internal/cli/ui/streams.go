@@ -31,6 +31,9 @@ type Streams struct {
 	// Gateway is the one that a flag named; the next commands are about it. Empty
 	// where a command line without that flag means the same.
 	Gateway string
+	// Sandbox is the one that a command turned out to be about; the next commands name
+	// it. Empty where there is none, or more than one.
+	Sandbox string
 }
 
 // Terminal says what a stream can show. The zero value is a plain file.

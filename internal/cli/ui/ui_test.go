@@ -255,6 +255,22 @@ func TestNextIsAboutTheGateway(t *testing.T) {
 	}
 }
 
+// A next command about one sandbox can be run as it is printed.
+func TestNextNamesTheSandbox(t *testing.T) {
+	for command, want := range map[string]string{
+		"creel logs SANDBOX":                  "creel logs claw",
+		"creel exec SANDBOX -- /bin/sh":       "creel exec claw -- /bin/sh",
+		"creel dashboard SANDBOX --port PORT": "creel dashboard claw --port PORT",
+		"env CREEL_SANDBOX_NAME=x creel list": "env CREEL_SANDBOX_NAME=x creel list",
+	} {
+		var b bytes.Buffer
+		Streams{Err: &b, Sandbox: "claw"}.Next(command)
+		if got := b.String(); got != "next:\n  "+want+"\n" {
+			t.Errorf("%q became %q", command, got)
+		}
+	}
+}
+
 func TestJSONIsOneDocument(t *testing.T) {
 	var b bytes.Buffer
 	if err := (Streams{Out: &b}).JSON(map[string]string{"a": "<b>&"}); err != nil {

@@ -403,8 +403,12 @@ func handshake(status int, err error) error {
 // the probe's name already.
 func cause(err error) error {
 	var op *net.OpError
-	if errors.As(err, &op) && op.Op == "dial" && !op.Timeout() {
+	var asked *url.Error
+	switch {
+	case errors.As(err, &op) && !op.Timeout():
 		return op.Err
+	case errors.As(err, &asked) && !asked.Timeout():
+		return asked.Err
 	}
 	return err
 }

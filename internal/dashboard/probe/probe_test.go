@@ -387,3 +387,29 @@ func BenchmarkProbe(b *testing.B) {
 		b.StartTimer()
 	}
 }
+
+// What an agent did with the connection is said without the address, which the
+// question's name says.
+func TestCauseIsShort(t *testing.T) {
+	l, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			conn.Read(make([]byte, 1))       // what is asked
+			conn.(*net.TCPConn).SetLinger(0) // a reset
+			conn.Close()
+		}
+	}()
+	port := l.Addr().(*net.TCPAddr).Port
+	r := Probe(t.Context(), Target{Host: "127.0.0.1", Port: port})
+	if r.Verdict != health.Failed || strings.Contains(r.Message, "127.0.0.1") || !strings.HasPrefix(r.Message, "http GET /: ") {
+		t.Errorf("%s %s: %s", r.Verdict, r.Reason, r.Message)
+	}
+}

@@ -49,9 +49,9 @@ function takeToken() {
 
 // Why the page is locked: what it says, and what a person can do about it.
 const locks = {
-  missing: ['This page needs its token', 'The address that Creel gives carries it. Open the page from a terminal:'],
-  refused: ['This token is not accepted', 'The agent has another token now, the address was not copied whole, or something else answers in the agent’s place. Open the page again from a terminal:'],
-  outdated: ['This token is no longer valid', 'The agent has been given another one since, or something else answers in its place. Open the page again from a terminal:'],
+  missing: ['This page needs its token', 'The address that Creel gives carries it. Open the page from a terminal.'],
+  refused: ['This token is not accepted', 'The agent has another token now, the address was not copied whole, or something else answers in the agent’s place. Open the page again from a terminal.'],
+  outdated: ['This token is no longer valid', 'The agent has been given another one since, or something else answers in its place. Open the page again from a terminal.'],
 };
 
 function locked(why) {
@@ -59,6 +59,7 @@ function locked(why) {
   if (why !== 'missing') keep.set('token', '');
   [$('gate-title').textContent, $('gate-text').textContent] = locks[why];
   command($('gate-command'), `creel dashboard ${name} --open`);
+  command($('gate-elsewhere'), `creel dashboard ${name} --show-token`);
   show({ gate: true });
   announce($('gate-title').textContent);
 }
