@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/coder/websocket"
@@ -247,16 +248,18 @@ func (t *Tunnel) open(port int) (*podConn, error) {
 // podConn is one connection through a tunnel.
 type podConn struct {
 	httpstream.Stream
-	said chan string // what the other end says went wrong; empty when nothing did
+	said   chan string // what the other end says went wrong; empty when nothing did
+	closed atomic.Bool // by this end
 }
 
-// complaint is how long an end without a word is given to say why.
-const complaint = 200 * time.Millisecond
+// complaint is how long the other end is given to say why it ended the connection.
+// It says so, or that there is nothing to say, at about the same time.
+const complaint = 2 * time.Second
 
 // Read says why the connection ended, where the kubelet does.
 func (c *podConn) Read(b []byte) (int, error) {
 	n, err := c.Stream.Read(b)
-	if n > 0 || err == nil {
+	if n > 0 || err == nil || c.closed.Load() {
 		return n, err
 	}
 	late := time.NewTimer(complaint)
@@ -276,4 +279,7 @@ func (c *podConn) Read(b []byte) (int, error) {
 func (c *podConn) CloseWrite() error { return c.Stream.Close() }
 
 // Close ends both directions.
-func (c *podConn) Close() error { return c.Reset() }
+func (c *podConn) Close() error {
+	c.closed.Store(true)
+	return c.Reset()
+}
