@@ -32,8 +32,11 @@ var inference = []Advisory{
 		Reason:   "Another supervisor holds the sandbox's lock; there can be only one.",
 		Commands: []string{"creel status SANDBOX"}},
 	{ID: "main-process-failed", Severity: Error, Layer: "agent", Title: "Agent's program cannot be started",
-		Reason:   "The command of the sandbox is missing inside the sandbox or cannot be executed there.",
+		Reason:   "The command of the sandbox cannot be executed there.",
 		Commands: []string{"creel logs SANDBOX"}, Blocking: true},
+	{ID: "program-missing", Severity: Error, Layer: "agent", Title: "The agent's program is not in its sandbox",
+		Reason:   "A sandbox sees /usr, /opt, its workspace and what its policy lists. The program has to be installed there, together with what runs it, or be named by another path.",
+		Commands: []string{"creel onboard --name SANDBOX -- PROGRAM", "creel logs SANDBOX"}, Blocking: true},
 }
 
 // ForInferenceClass returns the advisory id for a class of failed provider

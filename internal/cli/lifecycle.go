@@ -110,7 +110,7 @@ func awaitSandbox(ctx context.Context, c gateway.Client, name string, p *ui.Prog
 	if s.Phase != sandbox.Ready {
 		how := fmt.Sprintf("sandbox %s is %s: %s", name, s.Phase, s.Message)
 		if _, explained := advisory.Lookup(s.Reason); explained {
-			return advisory.New(s.Reason, how, nil)
+			return namingSandbox(advisory.New(s.Reason, how, nil), "sandbox/"+name)
 		}
 		return advisory.New("sandbox-start-failed", how, nil, "creel logs "+name, "creel status "+name)
 	}
