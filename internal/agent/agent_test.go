@@ -22,7 +22,7 @@ func TestLookup(t *testing.T) {
 		{"openclaw", Manifest{
 			Name: "openclaw", Title: "OpenClaw", Command: []string{"/opt/creel/creel", "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
 			Install: []string{"npm install --global --prefix /usr/local openclaw"},
-			Port: 18789, HealthPath: "/health", WebSocketPath: "/", Protocol: "openclaw",
+			Port:    18789, HealthPath: "/health", WebSocketPath: "/", Protocol: "openclaw",
 		}, []string{"/opt/creel/creel", "agent", "openclaw", "--", "prog", "x"}},
 	}
 	for _, tt := range tests {

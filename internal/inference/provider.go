@@ -2,7 +2,6 @@ package inference
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"creel/internal/advisory"
@@ -70,23 +69,22 @@ func Lookup(name string) (Provider, error) {
 		}
 		if p.Unsupported != "" {
 			return Provider{}, advisory.New("provider-unsupported",
-				fmt.Sprintf("provider %s is not yet supported: %s; supported are %s", p.Name, p.Unsupported, strings.Join(names(), ", ")), nil)
+				fmt.Sprintf("provider %s is not yet supported: %s; supported are %s", p.Name, p.Unsupported, strings.Join(Names(), ", ")), nil)
 		}
 		return p, nil
 	}
 	return Provider{}, advisory.New("provider-unknown",
-		fmt.Sprintf("provider %q is none of %s", name, strings.Join(names(), ", ")), nil)
+		fmt.Sprintf("provider %q is none of %s", name, strings.Join(Names(), ", ")), nil)
 }
 
-// names lists the supported providers.
-func names() []string {
+// Names lists the supported providers in the order a user is offered them.
+func Names() []string {
 	var all []string
 	for _, p := range Providers() {
 		if p.Unsupported == "" {
 			all = append(all, p.Name)
 		}
 	}
-	slices.Sort(all)
 	return all
 }
 
