@@ -21,7 +21,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	)
 	root.AddCommand(a.hiddenCommands()...)
 	root.AddCommand(a.topics()...)
-	root.SetHelpCommandGroupID("other")
+	root.SetHelpCommand(helpCommand())
 	root.SetCompletionCommandGroupID("other")
 }
 

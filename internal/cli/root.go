@@ -118,7 +118,7 @@ it again is how everything is repaired or changed.`,
 	root.PersistentFlags().StringVar(&a.gatewayFlag, "gateway", "",
 		"name of the gateway (environment CREEL_GATEWAY; default \""+DefaultGateway+"\")")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+		return usageCause("usage", err, helpOf(cmd))
 	})
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
@@ -145,7 +145,11 @@ func checkArgs(cmd *cobra.Command) {
 	validate := cmd.Args
 	if validate != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := validate(cmd, args); err != nil {
+			err := validate(cmd, args)
+			if err != nil && cmd.HasSubCommands() {
+				err = fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant(cmd, args[0]))
+			}
+			if err != nil {
 				return asUsage(cmd, err)
 			}
 			return nil
@@ -160,7 +164,7 @@ func asUsage(cmd *cobra.Command, err error) error {
 	if isUsage(err) {
 		return err
 	}
-	return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+	return usageCause("usage", err, helpOf(cmd))
 }
 
 // exclusive makes it a conflict to give both flags.
@@ -174,7 +178,7 @@ func exclusive(cmd *cobra.Command, one, other string) {
 		}
 		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
 			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other),
-				"creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+				helpOf(cmd))
 		}
 		return nil
 	}
