@@ -29,7 +29,7 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 	root.SetOut(a.Streams.Out)
 	root.SetErr(a.Streams.Err)
 	root.SetIn(a.Streams.In)
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
@@ -37,7 +37,7 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	err = explain(err)
+	err = withHelp(ran, explain(err))
 	exit := codeOf(ctx, err)
 	if exit == ExitInterrupted {
 		a.Streams.Say("interrupted")
@@ -117,8 +117,8 @@ it again is how everything is repaired or changed.`,
 	}
 	root.PersistentFlags().StringVar(&a.gatewayFlag, "gateway", "",
 		"name of the gateway (environment CREEL_GATEWAY; default \""+DefaultGateway+"\")")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageCause("usage", err, helpOf(cmd))
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageCause("usage", inWords(err))
 	})
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
@@ -150,7 +150,7 @@ func checkArgs(cmd *cobra.Command) {
 				err = fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant(cmd, args[0]))
 			}
 			if err != nil {
-				return asUsage(cmd, err)
+				return asUsage(wrongCount(cmd, args, err))
 			}
 			return nil
 		}
@@ -160,11 +160,11 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-func asUsage(cmd *cobra.Command, err error) error {
+func asUsage(err error) error {
 	if isUsage(err) {
 		return err
 	}
-	return usageCause("usage", err, helpOf(cmd))
+	return usageCause("usage", err)
 }
 
 // exclusive makes it a conflict to give both flags.
@@ -177,8 +177,7 @@ func exclusive(cmd *cobra.Command, one, other string) {
 			}
 		}
 		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
-			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other),
-				helpOf(cmd))
+			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other))
 		}
 		return nil
 	}
