@@ -190,15 +190,15 @@ func (a *app) gatewayName() (string, error) {
 	if err := budget.Check(); err != nil {
 		return "", usageCause("budget-invalid", err)
 	}
-	name := a.gatewayFlag
+	name, from := a.gatewayFlag, "--gateway"
 	if name == "" {
-		name = a.Getenv("CREEL_GATEWAY")
+		name, from = a.Getenv("CREEL_GATEWAY"), "CREEL_GATEWAY"
 	}
 	if name == "" {
 		return DefaultGateway, nil
 	}
 	if err := sandbox.CheckName(name); err != nil {
-		return "", usageCause("name-invalid", fmt.Errorf("gateway %w", err))
+		return "", usageCause("name-invalid", fmt.Errorf("%s: %w", from, err), "creel gateway status --all", "creel onboard --gateway NAME")
 	}
 	if a.gatewayFlag != "" {
 		a.Streams.Gateway = name
