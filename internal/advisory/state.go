@@ -109,7 +109,7 @@ var state = []Advisory{
 	},
 	{
 		ID: "sandbox-stopped", Severity: Error, Layer: "sandbox", Title: "The sandbox is stopped",
-		Reason:   "It is wanted running and was stopped.",
+		Reason:   "It was stopped. Nothing runs in it, and its workspace is kept.",
 		Commands: []string{"creel start SANDBOX"},
 	},
 	{

@@ -80,6 +80,16 @@ func (a *app) withSandbox(ctx context.Context, name string, use func(gateway.Cli
 	})
 }
 
+// withRunning is withSandbox for what needs the sandbox to run.
+func (a *app) withRunning(ctx context.Context, name string, use func(gateway.Client, gateway.Inspection) error) error {
+	return a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) error {
+		if s.Phase == sandbox.Stopped || s.Phase == sandbox.Stopping {
+			return namingSandbox(advisory.New("sandbox-stopped", fmt.Sprintf("sandbox %s is %s", s.Name, s.Phase), nil), "sandbox/"+s.Name)
+		}
+		return use(c, s)
+	})
+}
+
 func checkSandboxName(name string) error {
 	if name == "" {
 		return nil
