@@ -3,6 +3,7 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -248,4 +249,22 @@ func FuzzWords(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// What an advisory tells to set is on the page about variables.
+func TestNamedVariablesAreExplained(t *testing.T) {
+	explained := environmentPage() + budgetsPage()
+	variable := regexp.MustCompile(`\b(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|HOME|KUBECONFIG)\b`)
+	checked := 0
+	for _, a := range advisory.All() {
+		for _, name := range variable.FindAllString(a.Title+" "+a.Reason+" "+strings.Join(a.Commands, " "), -1) {
+			checked++
+			if name != "CGO_ENABLED" && !strings.Contains(explained, name) { // the Go compiler's
+				t.Errorf("%s names %s, which is not in creel help environment", a.ID, name)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d variables were checked", checked)
+	}
 }
