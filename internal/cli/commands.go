@@ -26,6 +26,7 @@ func (a *app) addCommands(root *cobra.Command) {
 	root.AddCommand(a.hiddenCommands()...)
 	root.AddCommand(a.topics()...)
 	root.SetHelpCommand(helpCommand())
+	a.showHelp(root)
 	root.SetCompletionCommandGroupID("other")
 }
 

@@ -6,7 +6,34 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+
+	"creel/internal/cli/ui"
 )
+
+// usualWidth is how wide help is where no terminal says.
+const usualWidth = 80
+
+// helpWidth is how wide help is.
+func (a *app) helpWidth() int {
+	if w := a.Streams.OutTerminal.Columns(); w > 0 {
+		return w
+	}
+	return usualWidth
+}
+
+// showHelp has the library's help broken between words, at the terminal's width.
+func (a *app) showHelp(root *cobra.Command) {
+	root.SetUsageTemplate(strings.NewReplacer(
+		".FlagUsages ", fmt.Sprintf(".FlagUsagesWrapped %d ", a.helpWidth()),
+		`Use "{{.CommandPath}} [command] --help" for more information about a command.`, "More about a command: {{.CommandPath}} COMMAND --help",
+	).Replace(root.UsageTemplate()))
+	root.SetHelpFunc(func(cmd *cobra.Command, _ []string) {
+		a.Streams.Print("%s", ui.Reflow(strings.TrimSpace(cmd.Long), a.helpWidth()))
+		if cmd.Runnable() || cmd.HasSubCommands() {
+			a.Streams.Print("\n%s", strings.TrimRight(cmd.UsageString(), "\n"))
+		}
+	})
+}
 
 // helpCommand shows the help of a command or of a topic. The library's own answers a
 // word that is neither with the help of everything, as if it had been asked for.

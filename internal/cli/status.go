@@ -266,24 +266,31 @@ func (a *app) renderStatus(doc StatusDocument, evidence bool) {
 	a.Streams.Next(doc.Hints...)
 }
 
+const detailIndent = "       "
+
 // writeStatus is the text of a status: the verdict, then one line a layer, the
 // sandboxes' layers under their names.
 func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence bool) {
 	fmt.Fprintf(b, "%s: %s\n", t.Verdict(ui.MarkOf(string(doc.Verdict))), credential.Redact(doc.Message))
 	subject := ""
+	detail := func(text string) { // below the layer's name
+		for _, line := range ui.Wrap(text, max(0, t.Columns()-len(detailIndent))) {
+			fmt.Fprintf(b, "%s%s\n", detailIndent, line)
+		}
+	}
 	for _, r := range doc.Layers {
 		if s, isSandbox := strings.CutPrefix(r.Subject, "sandbox/"); isSandbox && s != subject {
 			subject = s
 			fmt.Fprintf(b, "%s\n", t.Bold("sandbox "+s))
 		}
-		table := ui.Table{Indent: "  "}
+		table := ui.Table{Indent: "  ", Width: t.Columns()}
 		table.Row(t.Glyph(ui.MarkOf(string(verdictOf(r)))), fmt.Sprintf("%-12s", r.Layer), credential.Redact(r.Message))
 		_, _ = table.WriteTo(b) // a strings.Builder cannot fail
 		for _, c := range r.Caveats {
-			fmt.Fprintf(b, "       %s\n", t.Faint(c.Advisory+": ")+credential.Redact(c.Message))
+			detail(t.Faint(c.Advisory+":") + " " + credential.Redact(c.Message))
 		}
 		if r.Verdict != health.OK && r.BlockedBy == "" && r.Reason != "" {
-			fmt.Fprintf(b, "       %s\n", t.Faint(r.Reason+reasonText(r.Reason)))
+			detail(t.Faint(r.Reason + reasonText(r.Reason)))
 		}
 		if !evidence {
 			continue
@@ -293,7 +300,7 @@ func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence
 			if took != "" {
 				took = " " + t.Faint("("+took+")")
 			}
-			fmt.Fprintf(b, "       %s %s: %s%s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer), took)
+			detail(fmt.Sprintf("%s %s: %s%s", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer), took))
 		}
 	}
 }

@@ -7,12 +7,15 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"creel/internal/advisory"
+	"creel/internal/cli/ui"
+	"creel/internal/health"
 	"creel/internal/sandbox"
 )
 
@@ -253,7 +256,7 @@ func FuzzWords(f *testing.F) {
 
 // What an advisory tells to set is on the page about variables.
 func TestNamedVariablesAreExplained(t *testing.T) {
-	explained := environmentPage() + budgetsPage()
+	explained := environmentPage(usualWidth) + budgetsPage(usualWidth)
 	variable := regexp.MustCompile(`\b(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|HOME|KUBECONFIG)\b`)
 	checked := 0
 	for _, a := range advisory.All() {
@@ -266,5 +269,54 @@ func TestNamedVariablesAreExplained(t *testing.T) {
 	}
 	if checked < 5 {
 		t.Errorf("only %d variables were checked", checked)
+	}
+}
+
+// Help fits into 80 columns where no terminal is wider, but for commands to copy.
+func TestHelpFits(t *testing.T) {
+	root := NewRoot(Deps{})
+	root.InitDefaultHelpCmd()
+	var walk func(*cobra.Command)
+	lines := 0
+	walk = func(c *cobra.Command) {
+		var out strings.Builder
+		a := &app{Deps: Deps{Streams: ui.Streams{Out: &out}}}
+		a.showHelp(c)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(out.String()) {
+			lines++
+			line = strings.TrimRight(line, "\n")
+			if utf8.RuneCountInString(line) > usualWidth && !strings.HasPrefix(line, "  creel ") {
+				t.Errorf("%s: %q has %d columns", c.CommandPath(), line, utf8.RuneCountInString(line))
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+	if lines < 500 {
+		t.Errorf("only %d lines were looked at", lines)
+	}
+}
+
+// A layer's message goes on below itself, at a word.
+func TestStatusFits(t *testing.T) {
+	doc := StatusDocument{Layers: []health.Result{{Layer: "host", Verdict: health.Failed, Reason: "usage",
+		Message: "sandboxes are confined with namespaces, Landlock ABI 7 and seccomp",
+		Caveats: []health.Caveat{{Advisory: "usage", Message: strings.Repeat("words and more words ", 6)}}}}}
+	for width, want := range map[int]string{80: "7 and\n                   seccomp\n", 120: "7 and seccomp\n", 0: "7 and seccomp\n"} {
+		var b strings.Builder
+		writeStatus(&b, ui.Terminal{TTY: true, Width: width}, doc, false)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("at %d columns:\n%s", width, b.String())
+		}
+		for line := range strings.Lines(b.String()) {
+			if width > 0 && len(line) > min(width, 100)+1 {
+				t.Errorf("%q is wider than %d", line, width)
+			}
+		}
 	}
 }
