@@ -249,7 +249,12 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	doc.Verdict, doc.Message = summarizeAll(doc.Gateways, problem, func(d StatusDocument) (string, health.Summary, string) { return d.Gateway, d.Verdict, d.Message })
+	doc.Verdict, doc.Message = summarizeAll(doc.Gateways, problem, func(d StatusDocument) (string, health.Summary, string) {
+		if where := faulty(d); where != "" {
+			return d.Gateway, d.Verdict, string(d.Verdict) + " at " + where
+		}
+		return d.Gateway, d.Verdict, d.Message
+	})
 	doc.Elapsed = health.Micros(time.Since(began))
 	if asJSON {
 		err = a.Streams.JSON(doc)

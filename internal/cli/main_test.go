@@ -240,7 +240,7 @@ func TestVerdictIsTheFirstLine(t *testing.T) {
 	if err := p.world.tamper([]string{"hang"}); err != nil {
 		t.Fatal(err)
 	}
-	check("x failed: ")
+	check("x failed at gateway: gateway creel, 1 sandbox")
 	if err := os.WriteFile(filepath.Join(p.home, "config", "gateways", "creel.yaml"), []byte("no"), 0o600); err != nil {
 		t.Fatal(err)
 	}

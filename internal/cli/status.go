@@ -208,19 +208,59 @@ func statusMessage(doc StatusDocument, sandboxes int) string {
 	if sandboxes == 1 {
 		what = fmt.Sprintf("gateway %s, 1 sandbox", doc.Gateway)
 	}
-	for _, r := range doc.Layers {
-		if verdictOf(r) == doc.Verdict && doc.Verdict != health.SummaryOK {
-			return what + "; " + describeLayer(r)
-		}
+	if where := faulty(doc); where != "" {
+		return fmt.Sprintf("%s at %s: %s", doc.Verdict, where, what)
 	}
 	return what
 }
 
-func describeLayer(r health.Result) string {
-	if r.Subject == "" || r.Subject == r.Layer {
-		return r.Layer
+// mostNamed is how many layers a verdict names.
+const mostNamed = 3
+
+// faulty names the layers that the verdict is about: causes, not what only suffers from
+// them. It is empty when all is well.
+func faulty(doc StatusDocument) string {
+	if doc.Verdict == health.SummaryOK {
+		return ""
 	}
-	return r.Layer + " of " + r.Subject
+	var names []string
+	for _, r := range doc.Layers {
+		if verdictOf(r) == doc.Verdict && r.BlockedBy == "" && !folded(r, doc.Layers) {
+			names = append(names, describeLayer(r))
+		}
+	}
+	if more := len(names) - mostNamed; more > 0 {
+		names = append(names[:mostNamed], fmt.Sprintf("%d more", more))
+	}
+	return listed(names)
+}
+
+// listed is e.g. "a, b and c".
+func listed(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+func describeLayer(r health.Result) string {
+	name, isSandbox := strings.CutPrefix(r.Subject, "sandbox/")
+	switch {
+	case !isSandbox:
+		return r.Layer
+	case r.Layer == string(layer.Sandbox):
+		return "sandbox " + name
+	}
+	return r.Layer + " of " + name
+}
+
+// headline is a verdict with its message, which may begin with the verdict's word.
+func headline(t ui.Terminal, verdict health.Summary, message string) string {
+	if rest, begins := strings.CutPrefix(message, string(verdict)+" at "); begins {
+		return t.Verdict(ui.MarkOf(string(verdict))) + " at " + credential.Redact(rest)
+	}
+	return t.Verdict(ui.MarkOf(string(verdict))) + ": " + credential.Redact(message)
 }
 
 // statusHints are the next commands: those of causes, not of what only suffers
@@ -271,7 +311,7 @@ const detailIndent = "       "
 // writeStatus is the text of a status: the verdict, then one line a layer, the
 // sandboxes' layers under their names.
 func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence bool) {
-	fmt.Fprintf(b, "%s: %s\n", t.Verdict(ui.MarkOf(string(doc.Verdict))), credential.Redact(doc.Message))
+	fmt.Fprintln(b, headline(t, doc.Verdict, doc.Message))
 	subject := ""
 	detail := func(text string) { // below the layer's name
 		for _, line := range ui.Wrap(text, max(0, t.Columns()-len(detailIndent))) {

@@ -320,3 +320,32 @@ func TestStatusFits(t *testing.T) {
 		}
 	}
 }
+
+// A verdict names the layers that are to blame, as layers, and not what only suffers.
+func TestVerdictNamesLayers(t *testing.T) {
+	failed := func(layer, subject string) health.Result {
+		return health.Result{Layer: layer, Subject: subject, Verdict: health.Failed, Reason: "disk-full"}
+	}
+	for _, c := range []struct {
+		layers []health.Result
+		want   string
+	}{
+		{[]health.Result{{Layer: "gateway", Verdict: health.OK}}, "+ ok: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("gateway", "gateway"), {Layer: "sandbox", Subject: "sandbox/claw", BlockedBy: "gateway"}},
+			"x failed at gateway: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("sandbox", "sandbox/web"), failed("dashboard", "sandbox/claw")},
+			"x failed at sandbox web and dashboard of claw: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("secrets", "secrets"), failed("a", "a"), failed("b", "b"), failed("c", "c"), failed("d", "d")},
+			"x failed at secrets, a, b and 2 more: gateway creel, 2 sandboxes"},
+		{[]health.Result{{Layer: "sandbox", Subject: "sandbox/claw", Verdict: health.OK, Caveats: []health.Caveat{{Advisory: "confinement-degraded"}}}},
+			"! degraded at sandbox claw: gateway creel, 2 sandboxes"},
+	} {
+		doc := StatusDocument{Gateway: "creel", Recorded: true, Layers: c.layers, Verdict: health.Summarize(c.layers)}
+		doc.Message = statusMessage(doc, 2)
+		var b strings.Builder
+		writeStatus(&b, ui.Terminal{}, doc, false)
+		if first, _, _ := strings.Cut(b.String(), "\n"); first != c.want {
+			t.Errorf("%q, want %q", first, c.want)
+		}
+	}
+}
