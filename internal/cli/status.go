@@ -106,6 +106,9 @@ func (a *app) status(ctx context.Context, o statusOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.evidence { // that is what was asked
+		doc.Hints = slices.DeleteFunc(doc.Hints, func(h string) bool { return h == "creel doctor" })
+	}
 	if o.json {
 		err = a.Streams.JSON(doc)
 	} else {
@@ -264,20 +267,28 @@ func headline(t ui.Terminal, verdict health.Summary, message string) string {
 }
 
 // statusHints are the next commands: those of causes, not of what only suffers
-// from them.
+// from them, and where nothing failed those of what is less than well.
 func statusHints(doc StatusDocument) []string {
 	if !doc.Recorded {
 		return []string{"creel onboard"}
 	}
 	hints := []string{}
-	for _, r := range doc.Layers {
-		if r.Verdict == health.OK || r.BlockedBy != "" || folded(r, doc.Layers) {
-			continue
-		}
-		for _, h := range hintsOf(r.Reason, r.Hints) {
-			h = strings.ReplaceAll(h, "SANDBOX", strings.TrimPrefix(r.Subject, "sandbox/"))
-			if !slices.Contains(hints, h) {
+	add := func(about health.Result, commands []string) {
+		for _, h := range commands {
+			h = strings.ReplaceAll(h, "SANDBOX", strings.TrimPrefix(about.Subject, "sandbox/"))
+			if h != "creel status" && !slices.Contains(hints, h) { // that is what was asked
 				hints = append(hints, h)
+			}
+		}
+	}
+	for _, r := range doc.Layers {
+		switch {
+		case r.BlockedBy != "" || folded(r, doc.Layers):
+		case r.Verdict != health.OK:
+			add(r, hintsOf(r.Reason, r.Hints))
+		case doc.Verdict == health.SummaryDegraded:
+			for _, c := range r.Caveats {
+				add(r, hintsOf(c.Advisory, nil))
 			}
 		}
 	}

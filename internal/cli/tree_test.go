@@ -349,3 +349,22 @@ func TestVerdictNamesLayers(t *testing.T) {
 		}
 	}
 }
+
+// What is less than well comes with a next command, too, about its own sandbox; beside
+// a failure it is not what comes next.
+func TestCaveatsHaveNextCommands(t *testing.T) {
+	exposed := health.Result{Layer: "dashboard", Subject: "sandbox/web", Verdict: health.OK, Caveats: []health.Caveat{{Advisory: "dashboard-exposed"}}}
+	failed := health.Result{Layer: "secrets", Subject: "secrets", Verdict: health.Failed, Reason: "secrets-absent"}
+	for _, c := range []struct {
+		layers []health.Result
+		want   []string
+	}{
+		{[]health.Result{exposed}, []string{"creel dashboard web", "creel dashboard web --bind 127.0.0.1"}},
+		{[]health.Result{failed, exposed}, hintsOf("secrets-absent", nil)},
+	} {
+		doc := StatusDocument{Gateway: "creel", Recorded: true, Layers: c.layers, Verdict: health.Summarize(c.layers)}
+		if diff := cmp.Diff(c.want, statusHints(doc)); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
