@@ -168,7 +168,7 @@ var homes = []onlyIn{
 	{[]string{"creel/internal/gateway/client"}, []string{"creel/internal/app", "creel/internal/gateway/...", "creel/internal/server/servertest"}, "the client is a runtime's to hand out"},
 	{[]string{"modernc.org/sqlite/..."}, []string{"creel/internal/server/store"}, "one package knows the database"},
 	{[]string{"github.com/spf13/cobra/..."}, []string{"creel/internal/cli/...", "creel/cmd/..."}, "commands are the command line's"},
-	{[]string{"charm.land/..."}, []string{"creel/internal/cli/ui"}, "prompts and colours are the terminal's"},
+	{[]string{"github.com/charmbracelet/..."}, []string{"creel/internal/cli/ui"}, "colours and widths are the terminal's"},
 	{[]string{"github.com/landlock-lsm/...", "github.com/elastic/go-seccomp-bpf/...", "github.com/vishvananda/..."}, []string{"creel/internal/supervisor/confine/..."}, "one package confines"},
 	{[]string{"k8s.io/..."}, []string{"creel/internal/kubeapi", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "one package reaches a cluster"},
 	{[]string{"creel/internal/kubeapi"}, []string{"creel/internal/gateway/kube", "creel/internal/bundle/kubestore", "creel/internal/sandbox/kube"}, "three know what is in a cluster"},

@@ -8,8 +8,8 @@ var inference = []Advisory{
 		Reason:   "The inference relay speaks the OpenAI-compatible API, and this provider does not.",
 		Commands: []string{"creel inference set --provider custom --endpoint-url URL --model MODEL"}, Blocking: true},
 	{ID: "provider-unreachable", Severity: Error, Layer: "inference", Title: "Model provider does not answer",
-		Reason:   "The provider could not be reached, is limiting requests or has a fault of its own. That is no proof that anything is wrong here.",
-		Commands: []string{"creel inference get", "creel status"}, Blocking: true},
+		Reason:   "The provider could not be reached, is limiting requests or has a fault of its own. That is no proof that anything is wrong here. One on this machine has to be started; an agent also runs without a model.",
+		Commands: []string{"creel inference get", "creel inference set --provider none"}, Blocking: true},
 	{ID: "provider-credential", Severity: Error, Layer: "inference", Title: "Model provider refuses the key",
 		Reason:   "The key is missing, mistyped, expired or not permitted to use this provider. A refused key is never stored.",
 		Commands: []string{"creel inference set --provider PROVIDER --model MODEL --credential-env VARIABLE"}, Blocking: true},
@@ -32,8 +32,11 @@ var inference = []Advisory{
 		Reason:   "Another supervisor holds the sandbox's lock; there can be only one.",
 		Commands: []string{"creel status SANDBOX"}},
 	{ID: "main-process-failed", Severity: Error, Layer: "agent", Title: "Agent's program cannot be started",
-		Reason:   "The command of the sandbox is missing inside the sandbox or cannot be executed there.",
+		Reason:   "The command of the sandbox cannot be executed there.",
 		Commands: []string{"creel logs SANDBOX"}, Blocking: true},
+	{ID: "program-missing", Severity: Error, Layer: "agent", Title: "The agent's program is not in its sandbox",
+		Reason:   "A sandbox sees /usr, /opt, its workspace and what its policy lists. The program has to be installed there, together with what runs it, or be named by another path.",
+		Commands: []string{"creel onboard --name SANDBOX -- PROGRAM", "creel logs SANDBOX"}, Blocking: true},
 }
 
 // ForInferenceClass returns the advisory id for a class of failed provider

@@ -109,7 +109,7 @@ var state = []Advisory{
 	},
 	{
 		ID: "sandbox-stopped", Severity: Error, Layer: "sandbox", Title: "The sandbox is stopped",
-		Reason:   "It is wanted running and was stopped.",
+		Reason:   "It was stopped. Nothing runs in it, and its workspace is kept.",
 		Commands: []string{"creel start SANDBOX"},
 	},
 	{
@@ -119,7 +119,7 @@ var state = []Advisory{
 	},
 	{
 		ID: "sandbox-error", Severity: Error, Layer: "sandbox", Title: "The sandbox failed",
-		Reason:   "Its supervisor or main process ended and is not started again by its policy.",
+		Reason:   "Its supervisor did not start, or its main process ended. The message says whether it is started again, which its restart policy decides.",
 		Commands: []string{"creel logs SANDBOX", "creel start SANDBOX"},
 	},
 	{
@@ -140,12 +140,12 @@ var state = []Advisory{
 	{
 		ID: "agent-not-running", Severity: Error, Layer: "agent", Title: "The agent does not run",
 		Reason:   "Its process ended. The log says why; the restart policy says whether it is started again.",
-		Commands: []string{"creel logs SANDBOX"}, DependsOn: []string{"sandbox-error", "sandbox-stopped"},
+		Commands: []string{"creel logs SANDBOX"}, DependsOn: []string{"sandbox-error", "sandbox-stopped", "program-missing"},
 	},
 	{
 		ID: "agent-ended", Severity: Error, Layer: "agent", Title: "The agent ended and is not started again",
 		Reason:   "Its restart policy leaves it ended. The log says why it ended.",
-		Commands: []string{"creel logs SANDBOX", "creel onboard"}, DependsOn: []string{"sandbox-error", "sandbox-stopped"},
+		Commands: []string{"creel logs SANDBOX", "creel onboard"}, DependsOn: []string{"sandbox-error", "sandbox-stopped", "program-missing"},
 	},
 	{
 		ID: "agent-starting", Severity: Warning, Layer: "agent", Title: "The agent is on its way up",

@@ -33,6 +33,8 @@ type Manifest struct {
 	// run when he may and does not.
 	Program Need
 	Default []string
+	// Install are commands that bring the default program to where a sandbox sees it.
+	Install []string
 	// Port is where its dashboard listens inside; 0 means that it has none unless
 	// the user names a port.
 	Port          int
@@ -64,6 +66,23 @@ func (m Manifest) Argv(program []string) []string {
 	return slices.Concat(m.Command, program)
 }
 
+// Program is the user's program in the argv of an agent's main process, or the
+// agent's own where the user names none; empty when nothing is known.
+func Program(name string, argv []string) string {
+	if m, err := Lookup(name); err == nil {
+		if len(argv) == 0 {
+			argv = m.Argv(nil)
+		}
+		if n := len(m.Command); m.Program != Never && len(argv) > n && slices.Equal(argv[:n], m.Command) {
+			argv = argv[n:]
+		}
+	}
+	if len(argv) == 0 {
+		return ""
+	}
+	return argv[0]
+}
+
 // All returns the manifests, sorted by name.
 func All() []Manifest {
 	return []Manifest{
@@ -76,7 +95,8 @@ func All() []Manifest {
 		{
 			Name: OpenClaw, Title: "OpenClaw",
 			Command: []string{InsideExecutable, "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
-			Port: DefaultPort, HealthPath: "/health", WebSocketPath: "/", Protocol: OpenClaw,
+			Install: []string{"npm install --global --prefix /usr/local openclaw"},
+			Port:    DefaultPort, HealthPath: "/health", WebSocketPath: "/", Protocol: OpenClaw,
 		},
 	}
 }

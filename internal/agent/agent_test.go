@@ -21,7 +21,8 @@ func TestLookup(t *testing.T) {
 		{"command", Manifest{Name: "command", Title: "Your own command", Program: Required}, []string{"prog", "x"}},
 		{"openclaw", Manifest{
 			Name: "openclaw", Title: "OpenClaw", Command: []string{"/opt/creel/creel", "agent", "openclaw", "--"}, Program: Optional, Default: []string{"openclaw"},
-			Port: 18789, HealthPath: "/health", WebSocketPath: "/", Protocol: "openclaw",
+			Install: []string{"npm install --global --prefix /usr/local openclaw"},
+			Port:    18789, HealthPath: "/health", WebSocketPath: "/", Protocol: "openclaw",
 		}, []string{"/opt/creel/creel", "agent", "openclaw", "--", "prog", "x"}},
 	}
 	for _, tt := range tests {
@@ -83,5 +84,27 @@ func TestManifestsAreCopies(t *testing.T) {
 	second, _ := Lookup(Console)
 	if second.Command[0] != InsideExecutable {
 		t.Errorf("second Lookup sees the first caller's change: %q", second.Command[0])
+	}
+}
+
+func TestProgram(t *testing.T) {
+	openclaw, err := Lookup(OpenClaw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		name string
+		argv []string
+		want string
+	}{
+		{Command, []string{"web", "--port", "1"}, "web"},
+		{OpenClaw, openclaw.Argv(nil), "openclaw"},
+		{OpenClaw, openclaw.Argv([]string{"/srv/node", "x"}), "/srv/node"},
+		{Console, nil, InsideExecutable},
+		{"of-another-build", nil, ""},
+	} {
+		if got := Program(c.name, c.argv); got != c.want {
+			t.Errorf("Program(%s, %q) = %q, want %q", c.name, c.argv, got, c.want)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -197,7 +198,18 @@ func (a *app) renderGateways(doc GatewaysDocument) {
 		}
 		a.writeTable(&table)
 	}
-	a.renderRest(doc.Problem, len(doc.Gateways))
+	var next []string
+	for _, g := range doc.Gateways {
+		if g.Verdict != health.SummaryOK {
+			next = append(next, a.firstNext(g.Gateway, hintsOf(whyNotOK(g), g.Hints), "creel gateway status"))
+		}
+	}
+	a.renderRest(doc.Problem, len(doc.Gateways), next)
+}
+
+// firstNext is what comes first for one of many; a closer look where nothing is known.
+func (a *app) firstNext(gateway string, commands []string, look string) string {
+	return a.about(gateway, append(slices.Clone(commands), look))[0]
 }
 
 // whyNotOK is the advisory that explains a gateway's verdict.
@@ -214,12 +226,14 @@ func whyNotOK(g GatewayDocument) string {
 }
 
 // renderRest says what else there is to say of many gateways.
-func (a *app) renderRest(problem *ProblemDocument, gateways int) {
+func (a *app) renderRest(problem *ProblemDocument, gateways int, next []string) {
 	switch {
 	case problem != nil:
 		a.sayProblem(problem)
 	case gateways == 0:
 		a.Streams.Next("creel onboard")
+	default:
+		a.Streams.Next(next...)
 	}
 }
 
@@ -249,7 +263,12 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	doc.Verdict, doc.Message = summarizeAll(doc.Gateways, problem, func(d StatusDocument) (string, health.Summary, string) { return d.Gateway, d.Verdict, d.Message })
+	doc.Verdict, doc.Message = summarizeAll(doc.Gateways, problem, func(d StatusDocument) (string, health.Summary, string) {
+		if where := faulty(d); where != "" {
+			return d.Gateway, d.Verdict, string(d.Verdict) + " at " + where
+		}
+		return d.Gateway, d.Verdict, d.Message
+	})
 	doc.Elapsed = health.Micros(time.Since(began))
 	if asJSON {
 		err = a.Streams.JSON(doc)
@@ -263,12 +282,18 @@ func (a *app) statusAll(ctx context.Context, asJSON bool) error {
 			}
 			a.writeTable(&table)
 		}
-		a.renderRest(problem, len(doc.Gateways))
+		var next []string
+		for _, d := range doc.Gateways {
+			if d.Verdict != health.SummaryOK {
+				next = append(next, a.firstNext(d.Gateway, d.Hints, "creel status"))
+			}
+		}
+		a.renderRest(problem, len(doc.Gateways), next)
 	}
 	return errors.Join(err, asError(ofSummary(doc.Verdict)))
 }
 
 func (a *app) unansweredStatus(name string, why error) StatusDocument {
 	return a.statusAbout(StatusDocument{Verdict: health.SummaryUnknown, Gateway: name, Message: credential.Redact(firstLine(why.Error())), Problem: problemDocument(why),
-		Layers: []health.Result{}, Hints: []string{}, At: time.Now().UTC()})
+		Layers: []health.Result{}, Hints: problemDocument(why).Commands, At: time.Now().UTC()})
 }

@@ -37,7 +37,7 @@ func (a *app) connect(ctx context.Context, name string) error {
 	if !ok || !term.IsTerminal(int(in.Fd())) || !a.Streams.OutTerminal.TTY {
 		return errors.Join(a.mean(name), usage("terminal-needed", "standard input and output are not a terminal"))
 	}
-	return a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) (err error) {
+	return a.withRunning(ctx, name, func(c gateway.Client, s gateway.Inspection) (err error) {
 		e := gateway.Exec{SandboxID: s.ID, Command: shell, TTY: true, Stdin: in, Stdout: a.Streams.Out,
 			Stderr: a.Streams.Err, Env: map[string]string{}}
 		if t := a.Getenv("TERM"); t != "" {

@@ -66,7 +66,7 @@ func (a *app) exec(ctx context.Context, o execOptions) error {
 	if o.timeout < 0 {
 		return usage("usage", fmt.Sprintf("--timeout %s is negative", o.timeout))
 	}
-	return a.withSandbox(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
+	return a.withRunning(ctx, o.sandbox, func(c gateway.Client, s gateway.Inspection) error {
 		var in io.Reader
 		if !o.noStdin {
 			in = a.Streams.In

@@ -45,7 +45,7 @@ func (a *app) gatewayUpgrade() *cobra.Command {
 	var o upgradeOptions
 	cmd := &cobra.Command{
 		Use:   "upgrade",
-		Short: "Replace the gateway by the installed version, with a way back",
+		Short: "Bring the gateway to the installed version, with a way back",
 		Long: `Replace the gateway that runs by what would be started now: another version of the
 program, other settings. The old one's database is kept first. If the new gateway does
 not prove healthy, the old one is back with everything that it had; an upgrade that was

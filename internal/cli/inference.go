@@ -49,6 +49,7 @@ type InferenceDocument struct {
 	Message   string         `json:"message"`
 	CheckedAt *time.Time     `json:"checked_at"`
 	Took      health.Micros  `json:"took_us"`
+	Hints     []string       `json:"hints"`
 }
 
 func (a *app) inferenceGet() *cobra.Command {
@@ -61,13 +62,22 @@ func (a *app) inferenceGet() *cobra.Command {
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var doc InferenceDocument
-			err := a.withGateway(cmd.Context(), func(c gateway.Client) (err error) {
-				doc, err = inferenceDocument(cmd.Context(), c)
+			g, err := a.paths()
+			if err != nil {
+				return err
+			}
+			wanted, _, err := recorded(g)
+			if err != nil {
+				return err
+			}
+			err = a.withGateway(cmd.Context(), func(c gateway.Client) (err error) {
+				doc, err = inferenceDocument(cmd.Context(), c, wanted.Inference)
 				return err
 			})
 			if err != nil {
 				return err
 			}
+			doc.Hints = a.about(g.Name, doc.Hints)
 			if asJSON {
 				err = a.Streams.JSON(doc)
 			} else {
@@ -80,26 +90,32 @@ func (a *app) inferenceGet() *cobra.Command {
 	return cmd
 }
 
-// inferenceDocument: no provider is what was asked for and therefore ok.
-func inferenceDocument(ctx context.Context, c gateway.Client) (InferenceDocument, error) {
+// inferenceDocument judges the route as status does, and asks the provider just now.
+func inferenceDocument(ctx context.Context, c gateway.Client, wanted desired.Inference) (InferenceDocument, error) {
 	ctx, cancel := budget.Context(ctx, budget.Operation, "ask the gateway for its model route")
 	defer cancel()
 	route, there, err := c.Route(ctx)
 	if err != nil {
 		return InferenceDocument{}, fmt.Errorf("ask the gateway for its model route: %w", err)
 	}
+	compared := layer.WantedInference{Provider: wanted.Provider, BaseURL: wanted.EndpointURL, Model: wanted.Model}.Compare(route, there)
 	if !there {
-		return InferenceDocument{Verdict: health.SummaryOK, Provider: inference.NoProvider, Class: string(inference.ClassNone),
-			Message: "no model provider is set; agents run without a model"}, nil
+		doc := InferenceDocument{Verdict: verdictOf(compared), Provider: inference.NoProvider, Class: string(inference.ClassNone),
+			Message: compared.Message, Hints: orEmpty(compared.Hints)}
+		return doc, nil
 	}
 	check, err := c.CheckInference(ctx, 0)
 	if err != nil {
 		return InferenceDocument{}, fmt.Errorf("ask the model provider: %w", err)
 	}
 	doc := InferenceDocument{Verdict: verdictOf(health.Result{Verdict: check.Verdict}), Provider: route.Provider, Model: route.Model,
-		Endpoint: credential.Redact(route.BaseURL), Class: string(check.Class), Message: credential.Redact(check.Message), Took: health.Micros(check.Took)}
+		Endpoint: credential.Redact(route.BaseURL), Class: string(check.Class), Message: credential.Redact(check.Message), Took: health.Micros(check.Took),
+		Hints: []string{}}
 	if !check.At.IsZero() {
 		doc.CheckedAt = &check.At
+	}
+	if compared.Verdict != health.OK {
+		doc.Verdict, doc.Message, doc.Hints = verdictOf(compared), compared.Message+"; "+doc.Message, compared.Hints
 	}
 	return doc, nil
 }
@@ -115,9 +131,7 @@ func (a *app) renderInference(doc InferenceDocument) {
 		table.Row("endpoint", doc.Endpoint)
 	}
 	a.writeTable(&table)
-	if doc.Provider == inference.NoProvider {
-		a.Streams.Next("creel inference set --provider openai --model NAME --credential-env OPENAI_API_KEY")
-	}
+	a.Streams.Next(doc.Hints...)
 }
 
 // routeQuestions are onboard's questions that inference set answers too.

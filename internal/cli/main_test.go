@@ -240,7 +240,7 @@ func TestVerdictIsTheFirstLine(t *testing.T) {
 	if err := p.world.tamper([]string{"hang"}); err != nil {
 		t.Fatal(err)
 	}
-	check("x failed: ")
+	check("x failed at gateway: gateway creel, 1 sandbox")
 	if err := os.WriteFile(filepath.Join(p.home, "config", "gateways", "creel.yaml"), []byte("no"), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -323,7 +323,7 @@ func TestPromptsDecide(t *testing.T) {
 	p := newProgram(t)
 	p.prompter = &ui.Scripted{Answers: []ui.Answer{{Question: "Model provider", Reply: "none"}, {Question: "Go ahead?", Reply: "no"}}}
 	p.must(ExitFailed, "onboard")
-	if !strings.Contains(p.err.String(), "nothing was changed") {
+	if !strings.Contains(p.err.String(), "nothing was changed") || strings.Contains(p.err.String(), "next:") {
 		t.Error(p.err.String())
 	}
 	if _, err := os.Stat(p.home); !errors.Is(err, fs.ErrNotExist) {

@@ -49,9 +49,8 @@ func checkWords(root *cobra.Command, args []string) error {
 		return err
 	}
 	if cmd.Name() == "help" && cmd.Parent() == root {
-		topic, left, err := root.Find(rest)
-		if err != nil || len(left) > 0 || topic == root && len(rest) > 0 {
-			return fmt.Errorf("there is no help about %q", strings.Join(rest, " "))
+		if _, err := helpedBy(root, rest); err != nil {
+			return err
 		}
 		return nil
 	}

@@ -29,7 +29,7 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 	root.SetOut(a.Streams.Out)
 	root.SetErr(a.Streams.Err)
 	root.SetIn(a.Streams.In)
-	err := root.ExecuteContext(ctx)
+	ran, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
@@ -37,7 +37,7 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 	if errors.As(err, &code) {
 		return int(code)
 	}
-	err = explain(err)
+	err = withHelp(ran, explain(err))
 	exit := codeOf(ctx, err)
 	if exit == ExitInterrupted {
 		a.Streams.Say("interrupted")
@@ -103,8 +103,8 @@ it again is how everything is repaired or changed.`,
 	}
 	root.PersistentFlags().StringVar(&a.gatewayFlag, "gateway", "",
 		"name of the gateway (environment CREEL_GATEWAY; default \""+DefaultGateway+"\")")
-	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error {
+		return usageCause("usage", inWords(err))
 	})
 	for _, g := range groups() {
 		root.AddGroup(&cobra.Group{ID: g.id, Title: g.title})
@@ -131,8 +131,12 @@ func checkArgs(cmd *cobra.Command) {
 	validate := cmd.Args
 	if validate != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
-			if err := validate(cmd, args); err != nil {
-				return asUsage(cmd, err)
+			err := validate(cmd, args)
+			if err != nil && cmd.HasSubCommands() {
+				err = fmt.Errorf("unknown command %q for %q%s", args[0], cmd.CommandPath(), meant(cmd, args[0]))
+			}
+			if err != nil {
+				return asUsage(wrongCount(cmd, args, err))
 			}
 			return nil
 		}
@@ -142,11 +146,11 @@ func checkArgs(cmd *cobra.Command) {
 	}
 }
 
-func asUsage(cmd *cobra.Command, err error) error {
+func asUsage(err error) error {
 	if isUsage(err) {
 		return err
 	}
-	return usageCause("usage", err, "creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+	return usageCause("usage", err)
 }
 
 // exclusive makes it a conflict to give both flags.
@@ -159,8 +163,7 @@ func exclusive(cmd *cobra.Command, one, other string) {
 			}
 		}
 		if cmd.Flags().Changed(one) && cmd.Flags().Changed(other) {
-			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other),
-				"creel help"+strings.TrimPrefix(cmd.CommandPath(), "creel"))
+			return usage("flag-conflict", fmt.Sprintf("--%s and --%s cannot be used together", one, other))
 		}
 		return nil
 	}
@@ -173,15 +176,15 @@ func (a *app) gatewayName() (string, error) {
 	if err := budget.Check(); err != nil {
 		return "", usageCause("budget-invalid", err)
 	}
-	name := a.gatewayFlag
+	name, from := a.gatewayFlag, "--gateway"
 	if name == "" {
-		name = a.Getenv("CREEL_GATEWAY")
+		name, from = a.Getenv("CREEL_GATEWAY"), "CREEL_GATEWAY"
 	}
 	if name == "" {
 		return DefaultGateway, nil
 	}
 	if err := sandbox.CheckName(name); err != nil {
-		return "", usageCause("name-invalid", fmt.Errorf("gateway %w", err))
+		return "", usageCause("name-invalid", fmt.Errorf("%s: %w", from, err), "creel gateway status --all", "creel onboard --gateway NAME")
 	}
 	if a.gatewayFlag != "" {
 		a.Streams.Gateway = name

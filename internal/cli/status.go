@@ -106,6 +106,9 @@ func (a *app) status(ctx context.Context, o statusOptions) error {
 	if err != nil {
 		return err
 	}
+	if o.evidence { // that is what was asked
+		doc.Hints = slices.DeleteFunc(doc.Hints, func(h string) bool { return h == "creel doctor" })
+	}
 	if o.json {
 		err = a.Streams.JSON(doc)
 	} else {
@@ -208,35 +211,83 @@ func statusMessage(doc StatusDocument, sandboxes int) string {
 	if sandboxes == 1 {
 		what = fmt.Sprintf("gateway %s, 1 sandbox", doc.Gateway)
 	}
-	for _, r := range doc.Layers {
-		if verdictOf(r) == doc.Verdict && doc.Verdict != health.SummaryOK {
-			return what + "; " + describeLayer(r)
-		}
+	if where := faulty(doc); where != "" {
+		return fmt.Sprintf("%s at %s: %s", doc.Verdict, where, what)
 	}
 	return what
 }
 
-func describeLayer(r health.Result) string {
-	if r.Subject == "" || r.Subject == r.Layer {
-		return r.Layer
+// mostNamed is how many layers a verdict names.
+const mostNamed = 3
+
+// faulty names the layers that the verdict is about: causes, not what only suffers from
+// them. It is empty when all is well.
+func faulty(doc StatusDocument) string {
+	if doc.Verdict == health.SummaryOK {
+		return ""
 	}
-	return r.Layer + " of " + r.Subject
+	var names []string
+	for _, r := range doc.Layers {
+		if verdictOf(r) == doc.Verdict && r.BlockedBy == "" && !folded(r, doc.Layers) {
+			names = append(names, describeLayer(r))
+		}
+	}
+	if more := len(names) - mostNamed; more > 0 {
+		names = append(names[:mostNamed], fmt.Sprintf("%d more", more))
+	}
+	return listed(names)
+}
+
+// listed is e.g. "a, b and c".
+func listed(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " and " + names[last]
+}
+
+func describeLayer(r health.Result) string {
+	name, isSandbox := strings.CutPrefix(r.Subject, "sandbox/")
+	switch {
+	case !isSandbox:
+		return r.Layer
+	case r.Layer == string(layer.Sandbox):
+		return "sandbox " + name
+	}
+	return r.Layer + " of " + name
+}
+
+// headline is a verdict with its message, which may begin with the verdict's word.
+func headline(t ui.Terminal, verdict health.Summary, message string) string {
+	if rest, begins := strings.CutPrefix(message, string(verdict)+" at "); begins {
+		return t.Verdict(ui.MarkOf(string(verdict))) + " at " + credential.Redact(rest)
+	}
+	return t.Verdict(ui.MarkOf(string(verdict))) + ": " + credential.Redact(message)
 }
 
 // statusHints are the next commands: those of causes, not of what only suffers
-// from them.
+// from them, and where nothing failed those of what is less than well.
 func statusHints(doc StatusDocument) []string {
 	if !doc.Recorded {
 		return []string{"creel onboard"}
 	}
 	hints := []string{}
-	for _, r := range doc.Layers {
-		if r.Verdict == health.OK || r.BlockedBy != "" || folded(r, doc.Layers) {
-			continue
-		}
-		for _, h := range naming(sandboxOf(r.Subject), hintsOf(r.Reason, r.Hints)) {
-			if !slices.Contains(hints, h) {
+	add := func(about health.Result, commands []string) {
+		for _, h := range naming(sandboxOf(about.Subject), commands) {
+			if h != "creel status" && !slices.Contains(hints, h) { // that is what was asked
 				hints = append(hints, h)
+			}
+		}
+	}
+	for _, r := range doc.Layers {
+		switch {
+		case r.BlockedBy != "" || folded(r, doc.Layers):
+		case r.Verdict != health.OK:
+			add(r, hintsOf(r.Reason, r.Hints))
+		case doc.Verdict == health.SummaryDegraded:
+			for _, c := range r.Caveats {
+				add(r, hintsOf(c.Advisory, nil))
 			}
 		}
 	}
@@ -265,24 +316,31 @@ func (a *app) renderStatus(doc StatusDocument, evidence bool) {
 	a.Streams.Next(doc.Hints...)
 }
 
+const detailIndent = "       "
+
 // writeStatus is the text of a status: the verdict, then one line a layer, the
 // sandboxes' layers under their names.
 func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence bool) {
-	fmt.Fprintf(b, "%s: %s\n", t.Verdict(ui.MarkOf(string(doc.Verdict))), credential.Redact(doc.Message))
+	fmt.Fprintln(b, headline(t, doc.Verdict, doc.Message))
 	subject := ""
+	detail := func(text string) { // below the layer's name
+		for _, line := range ui.Wrap(text, max(0, t.Columns()-len(detailIndent))) {
+			fmt.Fprintf(b, "%s%s\n", detailIndent, line)
+		}
+	}
 	for _, r := range doc.Layers {
 		if s, isSandbox := strings.CutPrefix(r.Subject, "sandbox/"); isSandbox && s != subject {
 			subject = s
 			fmt.Fprintf(b, "%s\n", t.Bold("sandbox "+s))
 		}
-		table := ui.Table{Indent: "  "}
+		table := ui.Table{Indent: "  ", Width: t.Columns()}
 		table.Row(t.Glyph(ui.MarkOf(string(verdictOf(r)))), fmt.Sprintf("%-12s", r.Layer), credential.Redact(r.Message))
 		_, _ = table.WriteTo(b) // a strings.Builder cannot fail
 		for _, c := range r.Caveats {
-			fmt.Fprintf(b, "       %s\n", t.Faint(c.Advisory+": ")+credential.Redact(c.Message))
+			detail(t.Faint(c.Advisory+":") + " " + credential.Redact(c.Message))
 		}
 		if r.Verdict != health.OK && r.BlockedBy == "" && r.Reason != "" {
-			fmt.Fprintf(b, "       %s\n", t.Faint(r.Reason+reasonText(r.Reason)))
+			detail(t.Faint(r.Reason + reasonText(r.Reason)))
 		}
 		if !evidence {
 			continue
@@ -292,7 +350,7 @@ func writeStatus(b *strings.Builder, t ui.Terminal, doc StatusDocument, evidence
 			if took != "" {
 				took = " " + t.Faint("("+took+")")
 			}
-			fmt.Fprintf(b, "       %s %s: %s%s\n", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer), took)
+			detail(fmt.Sprintf("%s %s: %s%s", t.Glyph(ui.MarkOf(e.Verdict.String())), e.Probe, credential.Redact(e.Answer), took))
 		}
 	}
 }

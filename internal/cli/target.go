@@ -91,6 +91,16 @@ func sandboxOf(subject string) string {
 	return name
 }
 
+// withRunning is withSandbox for what needs the sandbox to run.
+func (a *app) withRunning(ctx context.Context, name string, use func(gateway.Client, gateway.Inspection) error) error {
+	return a.withSandbox(ctx, name, func(c gateway.Client, s gateway.Inspection) error {
+		if s.Phase == sandbox.Stopped || s.Phase == sandbox.Stopping {
+			return advisory.New("sandbox-stopped", fmt.Sprintf("sandbox %s is %s", s.Name, s.Phase), nil)
+		}
+		return use(c, s)
+	})
+}
+
 func checkSandboxName(name string) error {
 	if name == "" {
 		return nil

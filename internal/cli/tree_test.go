@@ -3,15 +3,19 @@ package cli
 import (
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"creel/internal/advisory"
+	"creel/internal/cli/ui"
+	"creel/internal/health"
 	"creel/internal/sandbox"
 )
 
@@ -248,4 +252,119 @@ func FuzzWords(f *testing.F) {
 			t.Error(diff)
 		}
 	})
+}
+
+// What an advisory tells to set is on the page about variables.
+func TestNamedVariablesAreExplained(t *testing.T) {
+	explained := environmentPage(usualWidth) + budgetsPage(usualWidth)
+	variable := regexp.MustCompile(`\b(?:[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|HOME|KUBECONFIG)\b`)
+	checked := 0
+	for _, a := range advisory.All() {
+		for _, name := range variable.FindAllString(a.Title+" "+a.Reason+" "+strings.Join(a.Commands, " "), -1) {
+			checked++
+			if name != "CGO_ENABLED" && !strings.Contains(explained, name) { // the Go compiler's
+				t.Errorf("%s names %s, which is not in creel help environment", a.ID, name)
+			}
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d variables were checked", checked)
+	}
+}
+
+// Help fits into 80 columns where no terminal is wider, but for commands to copy.
+func TestHelpFits(t *testing.T) {
+	root := NewRoot(Deps{})
+	root.InitDefaultHelpCmd()
+	var walk func(*cobra.Command)
+	lines := 0
+	walk = func(c *cobra.Command) {
+		var out strings.Builder
+		a := &app{Deps: Deps{Streams: ui.Streams{Out: &out}}}
+		a.showHelp(c)
+		if err := c.Help(); err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(out.String()) {
+			lines++
+			line = strings.TrimRight(line, "\n")
+			if utf8.RuneCountInString(line) > usualWidth && !strings.HasPrefix(line, "  creel ") {
+				t.Errorf("%s: %q has %d columns", c.CommandPath(), line, utf8.RuneCountInString(line))
+			}
+		}
+		for _, sub := range c.Commands() {
+			walk(sub)
+		}
+	}
+	walk(root)
+	if lines < 500 {
+		t.Errorf("only %d lines were looked at", lines)
+	}
+}
+
+// A layer's message goes on below itself, at a word.
+func TestStatusFits(t *testing.T) {
+	doc := StatusDocument{Layers: []health.Result{{Layer: "host", Verdict: health.Failed, Reason: "usage",
+		Message: "sandboxes are confined with namespaces, Landlock ABI 7 and seccomp",
+		Caveats: []health.Caveat{{Advisory: "usage", Message: strings.Repeat("words and more words ", 6)}}}}}
+	for width, want := range map[int]string{80: "7 and\n                   seccomp\n", 120: "7 and seccomp\n", 0: "7 and seccomp\n"} {
+		var b strings.Builder
+		writeStatus(&b, ui.Terminal{TTY: true, Width: width}, doc, false)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("at %d columns:\n%s", width, b.String())
+		}
+		for line := range strings.Lines(b.String()) {
+			if width > 0 && len(line) > min(width, 100)+1 {
+				t.Errorf("%q is wider than %d", line, width)
+			}
+		}
+	}
+}
+
+// A verdict names the layers that are to blame, as layers, and not what only suffers.
+func TestVerdictNamesLayers(t *testing.T) {
+	failed := func(layer, subject string) health.Result {
+		return health.Result{Layer: layer, Subject: subject, Verdict: health.Failed, Reason: "disk-full"}
+	}
+	for _, c := range []struct {
+		layers []health.Result
+		want   string
+	}{
+		{[]health.Result{{Layer: "gateway", Verdict: health.OK}}, "+ ok: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("gateway", "gateway"), {Layer: "sandbox", Subject: "sandbox/claw", BlockedBy: "gateway"}},
+			"x failed at gateway: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("sandbox", "sandbox/web"), failed("dashboard", "sandbox/claw")},
+			"x failed at sandbox web and dashboard of claw: gateway creel, 2 sandboxes"},
+		{[]health.Result{failed("secrets", "secrets"), failed("a", "a"), failed("b", "b"), failed("c", "c"), failed("d", "d")},
+			"x failed at secrets, a, b and 2 more: gateway creel, 2 sandboxes"},
+		{[]health.Result{{Layer: "sandbox", Subject: "sandbox/claw", Verdict: health.OK, Caveats: []health.Caveat{{Advisory: "confinement-degraded"}}}},
+			"! degraded at sandbox claw: gateway creel, 2 sandboxes"},
+	} {
+		doc := StatusDocument{Gateway: "creel", Recorded: true, Layers: c.layers, Verdict: health.Summarize(c.layers)}
+		doc.Message = statusMessage(doc, 2)
+		var b strings.Builder
+		writeStatus(&b, ui.Terminal{}, doc, false)
+		if first, _, _ := strings.Cut(b.String(), "\n"); first != c.want {
+			t.Errorf("%q, want %q", first, c.want)
+		}
+	}
+}
+
+// What is less than well comes with a next command, too, about its own sandbox; beside
+// a failure it is not what comes next.
+func TestCaveatsHaveNextCommands(t *testing.T) {
+	exposed := health.Result{Layer: "dashboard", Subject: "sandbox/web", Verdict: health.OK, Caveats: []health.Caveat{{Advisory: "dashboard-exposed"}}}
+	failed := health.Result{Layer: "secrets", Subject: "secrets", Verdict: health.Failed, Reason: "secrets-absent"}
+	for _, c := range []struct {
+		layers []health.Result
+		want   []string
+	}{
+		{[]health.Result{exposed}, []string{"creel dashboard web", "creel dashboard web --bind 127.0.0.1"}},
+		{[]health.Result{failed, exposed}, hintsOf("secrets-absent", nil)},
+	} {
+		doc := StatusDocument{Gateway: "creel", Recorded: true, Layers: c.layers, Verdict: health.Summarize(c.layers)}
+		if diff := cmp.Diff(c.want, statusHints(doc)); diff != "" {
+			t.Error(diff)
+		}
+	}
 }

@@ -269,6 +269,8 @@ func (w *world) layers(d desired.Document, scope Scope, wsl bool) (Stack, error)
 func checkRoute(_ context.Context, r inference.Route) inference.Check {
 	c := inference.Check{Class: inference.ClassOK, Verdict: health.OK, Message: "the provider answers", Endpoint: r.BaseURL, At: time.Unix(1, 0)}
 	switch {
+	case r.Model == "unreachable":
+		c = inference.Check{Class: inference.ClassTransport, Verdict: health.Unknown, Message: "the provider cannot be reached"}
 	case r.Key.Reveal() != "good-key":
 		c = inference.Check{Class: inference.ClassCredential, Verdict: health.Failed, Message: "the provider refuses the key", Status: 401}
 	case r.Model != "good-model":

@@ -2,7 +2,6 @@ package inference
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 
 	"creel/internal/advisory"
@@ -28,6 +27,8 @@ type Provider struct {
 	// PublicModels says that GET /models may answer without a valid key, so that
 	// its answer proves nothing about the key.
 	PublicModels bool
+	// Start are commands that start it where it is a program of this machine.
+	Start []string
 	// Unsupported says why Creel cannot use the provider yet; empty when it can.
 	Unsupported string
 }
@@ -43,8 +44,8 @@ func Providers() []Provider {
 			KeyVariables: []string{"OPENAI_API_KEY"}, KeyPrefix: "sk-", KeyRequired: true},
 		{Name: "gemini", Title: "Google Gemini", BaseURL: "https://generativelanguage.googleapis.com/v1beta/openai",
 			KeyVariables: []string{"GEMINI_API_KEY", "GOOGLE_API_KEY"}, KeyRequired: true},
-		{Name: "ollama", Title: "Ollama on this machine", BaseURL: "http://127.0.0.1:11434/v1"},
-		{Name: "vllm", Title: "vLLM on this machine", BaseURL: "http://127.0.0.1:8000/v1"},
+		{Name: "ollama", Title: "Ollama on this machine", BaseURL: "http://127.0.0.1:11434/v1", Start: []string{"ollama serve"}},
+		{Name: "vllm", Title: "vLLM on this machine", BaseURL: "http://127.0.0.1:8000/v1", Start: []string{"vllm serve MODEL"}},
 		{Name: "custom", Title: "any OpenAI-compatible endpoint",
 			KeyVariables: []string{"CREEL_PROVIDER_KEY", "OPENAI_API_KEY"}, PublicModels: true},
 		{Name: "anthropic", Title: "Anthropic", BaseURL: "https://api.anthropic.com/v1",
@@ -68,23 +69,22 @@ func Lookup(name string) (Provider, error) {
 		}
 		if p.Unsupported != "" {
 			return Provider{}, advisory.New("provider-unsupported",
-				fmt.Sprintf("provider %s is not yet supported: %s; supported are %s", p.Name, p.Unsupported, strings.Join(names(), ", ")), nil)
+				fmt.Sprintf("provider %s is not yet supported: %s; supported are %s", p.Name, p.Unsupported, strings.Join(Names(), ", ")), nil)
 		}
 		return p, nil
 	}
 	return Provider{}, advisory.New("provider-unknown",
-		fmt.Sprintf("provider %q is none of %s", name, strings.Join(names(), ", ")), nil)
+		fmt.Sprintf("provider %q is none of %s", name, strings.Join(Names(), ", ")), nil)
 }
 
-// names lists the supported providers.
-func names() []string {
+// Names lists the supported providers in the order a user is offered them.
+func Names() []string {
 	var all []string
 	for _, p := range Providers() {
 		if p.Unsupported == "" {
 			all = append(all, p.Name)
 		}
 	}
-	slices.Sort(all)
 	return all
 }
 

@@ -47,7 +47,9 @@ func (a *agentLayer) Inspect(ctx context.Context) health.Result {
 		return judgePartly(in)
 	}
 	r := judgeAgent(in, a.want.Spec.Restart, time.Now())
-	if r.Verdict == health.Failed {
+	if m, is := a.want.missing(in); is {
+		m.Evidence, r = r.Evidence, m
+	} else if r.Verdict == health.Failed {
 		r.Hints = []string{"creel logs " + in.Name}
 	}
 	if r.Verdict == health.OK && in.State.Main.State == sandbox.ProcRunning && len(a.examine) > 0 {
@@ -156,7 +158,7 @@ func (a *agentLayer) Plan(_ context.Context, found health.Result) []Action {
 	switch found.Reason {
 	case "agent-starting", "agent-not-running":
 		return []Action{{ID: "await-agent", Title: "wait for the agent of " + a.want.Name}}
-	case "agent-ended", "agent-unhealthy":
+	case "agent-ended", "agent-unhealthy", programMissing:
 		return []Action{{ID: "restart-agent", Title: "restart the agent of " + a.want.Name + "; the workspace stays", Disturbs: []string{a.Subject()}}}
 	}
 	return nil
@@ -180,7 +182,7 @@ func (a *agentLayer) Mend(ctx context.Context, do Action, report Progress) error
 		return noSuchAction(a, do)
 	}
 	return awaitOK(ctx, a, "wait for the agent of "+a.want.Name, report, func(r health.Result) bool {
-		return r.Reason == "agent-ended"
+		return r.Reason == "agent-ended" || r.Reason == programMissing
 	})
 }
 

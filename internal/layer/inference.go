@@ -48,21 +48,11 @@ func (i *inferenceLayer) Inspect(ctx context.Context) health.Result {
 		return unknown("gateway-unknown", err)
 	}
 	route, there, err := c.Route(ctx)
-	switch {
-	case err != nil:
+	if err != nil {
 		return unknown("gateway-unknown", err)
-	case i.none() && !there:
-		r := ok("no model provider is wanted; agents run without a model")
-		r.Hints = []string{"creel inference set --provider openai --model NAME"}
+	}
+	if r := i.want.Compare(route, there); r.Verdict != health.OK || !there {
 		return r
-	case i.none():
-		return failed("inference-differs", "%s with model %s is set, none is wanted", route.Provider, route.Model)
-	case !there:
-		r := failed("inference-absent", "no provider is set, %s with model %s is wanted", i.want.Provider, i.want.Model)
-		r.Absent = true
-		return r
-	case route.Provider != i.want.Provider || route.Model != i.want.Model || route.BaseURL != i.baseURL():
-		return failed("inference-differs", "%s with model %s is set, %s with model %s is wanted", route.Provider, route.Model, i.want.Provider, i.want.Model)
 	}
 	check, err := c.CheckInference(ctx, checkFreshFor)
 	if err == nil && check.Verdict != health.OK && time.Since(check.At) > time.Second {
@@ -84,16 +74,47 @@ func (i *inferenceLayer) Inspect(ctx context.Context) health.Result {
 	case health.Failed:
 		r = failed(checkReason(check.Class), "%s", check.Message)
 	default:
-		r = unknown(checkReason(check.Class), fmt.Errorf("%s", check.Message))
+		r = unknown(checkReason(check.Class), advisory.New(checkReason(check.Class), check.Message, nil, i.start("creel inference get")...))
 	}
 	r.Evidence = []health.Evidence{e}
 	return r
 }
 
-func (i *inferenceLayer) baseURL() string {
-	base := i.want.BaseURL
+// start are the commands that start a provider of this machine, and then more; nil for
+// others.
+func (i *inferenceLayer) start(then ...string) []string {
+	p, err := inference.Lookup(i.want.Provider)
+	if err != nil || len(p.Start) == 0 || i.want.baseURL() != p.BaseURL {
+		return nil
+	}
+	return append(p.Start, then...)
+}
+
+// Compare says whether the route that there is, or none, is the one wanted; it asks
+// no provider.
+func (w WantedInference) Compare(route inference.Route, there bool) health.Result {
+	none := w.Provider == inference.NoProvider
+	switch {
+	case none && !there:
+		r := ok("no model provider is wanted; agents run without a model")
+		r.Hints = []string{"creel inference set --provider openai --model NAME"}
+		return r
+	case none:
+		return failed("inference-differs", "%s with model %s is set, none is wanted", route.Provider, route.Model)
+	case !there:
+		r := failed("inference-absent", "no provider is set, %s with model %s is wanted", w.Provider, w.Model)
+		r.Absent = true
+		return r
+	case route.Provider != w.Provider || route.Model != w.Model || route.BaseURL != w.baseURL():
+		return failed("inference-differs", "%s with model %s is set, %s with model %s is wanted", route.Provider, route.Model, w.Provider, w.Model)
+	}
+	return ok("%s is set, model %s", route.Provider, route.Model)
+}
+
+func (w WantedInference) baseURL() string {
+	base := w.BaseURL
 	if base == "" {
-		p, err := inference.Lookup(i.want.Provider)
+		p, err := inference.Lookup(w.Provider)
 		if err != nil {
 			return ""
 		}
@@ -105,6 +126,8 @@ func (i *inferenceLayer) baseURL() string {
 	return base
 }
 
+const unreachable = "provider-unreachable"
+
 func checkReason(c inference.Class) string {
 	switch c {
 	case inference.ClassCredential:
@@ -114,7 +137,7 @@ func checkReason(c inference.Class) string {
 	case inference.ClassEndpoint:
 		return "provider-endpoint"
 	}
-	return "provider-unreachable"
+	return unreachable
 }
 
 func (i *inferenceLayer) Plan(_ context.Context, found health.Result) []Action {
@@ -152,7 +175,7 @@ func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) e
 	default:
 		return noSuchAction(i, do)
 	}
-	r := inference.Route{Provider: i.want.Provider, Type: i.want.Provider, BaseURL: i.baseURL(), Model: i.want.Model, Key: i.key()}
+	r := inference.Route{Provider: i.want.Provider, Type: i.want.Provider, BaseURL: i.want.baseURL(), Model: i.want.Model, Key: i.key()}
 	stored, there, err := c.Route(ctx)
 	if err != nil {
 		return err
@@ -171,7 +194,11 @@ func (i *inferenceLayer) Mend(ctx context.Context, do Action, report Progress) e
 	}
 	report("asking " + r.Provider)
 	if check := i.want.Check(ctx, r); check.Class != inference.ClassOK {
-		return advisory.New(checkReason(check.Class), check.Message+"; nothing was stored", nil)
+		var next []string
+		if checkReason(check.Class) == unreachable {
+			next = append(i.start(), "creel onboard", "creel onboard --provider none")
+		}
+		return advisory.New(checkReason(check.Class), check.Message+"; nothing was stored", nil, next...)
 	}
 	if err := c.SetProvider(ctx, r); err != nil {
 		return err

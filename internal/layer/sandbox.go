@@ -76,6 +76,9 @@ func (s *sandboxLayer) judge(in gateway.Inspection) health.Result {
 		}
 		return confinement(r, in.State.Confinement)
 	case in.Phase == sandbox.Error:
+		if r, is := s.want.missing(in); is {
+			return r
+		}
 		reason := "sandbox-error"
 		if _, explained := advisory.Lookup(in.Reason); explained {
 			reason = in.Reason
@@ -255,7 +258,11 @@ func (s *sandboxLayer) Mend(ctx context.Context, do Action, report Progress) (er
 		if now, err := s.session.Sandbox(ctx, s.want.Name); err == nil && s.judge(now).Verdict == health.OK {
 			return nil // a job may be finished before anybody looks
 		}
-		return advisory.New("sandbox-error", fmt.Sprintf("sandbox %s is in phase %s", s.want.Name, in.Phase), fmt.Errorf("%s", orElse(in.Message, "no reason was given")))
+		r := s.judge(in)
+		if in.Phase != sandbox.Error { // it has not come so far, which no layer calls an error
+			r = failed("sandbox-error", "%s", orElse(in.Message, "no reason was given"))
+		}
+		return advisory.New(r.Reason, fmt.Sprintf("sandbox %s is in phase %s: %s", s.want.Name, in.Phase, r.Message), nil, r.Hints...)
 	}
 	return nil
 }

@@ -90,7 +90,7 @@ func TestSandboxLayer(t *testing.T) {
 		b.State.Confinement, b.State.PolicyEnforced = sandbox.Confinement{Tier: sandbox.TierUnconfined, Reason: "accepted"}, ""
 	}
 	job := want(t, sandbox.Spec{Agent: "command", Command: []string{"true"}, Restart: sandbox.RestartNever}, sandbox.Running)
-	zero := 0
+	zero, notFound := 0, 127
 	for _, c := range []struct {
 		name    string
 		want    WantedSandbox
@@ -109,6 +109,10 @@ func TestSandboxLayer(t *testing.T) {
 		{"cannot be dialled", running, func(f *fake, _ *gateway.Inspection) { f.dialErr = errors.New("boom") }, health.Unknown, "gateway-unknown", "", "", false, ""},
 		{"phase unknown", running, func(_ *fake, b *gateway.Inspection) { b.Phase = sandbox.UnknownPhase }, health.Unknown, "sandbox-unknown", "", "", false, ""},
 		{"error", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Message = sandbox.Error, "crashed" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"program missing", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "program-missing" }, health.Failed, "program-missing", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
+		{"program missing behind a way in", running, func(_ *fake, b *gateway.Inspection) {
+			b.Phase, b.State.Main = sandbox.Error, sandbox.MainProcess{State: sandbox.ProcBackoff, LastExitCode: &notFound}
+		}, health.Failed, "program-missing", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
 		{"error with a known reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "disk-full" }, health.Failed, "disk-full", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
 		{"error with an unknown reason", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "of-a-newer-gateway" }, health.Failed, "sandbox-error", "", "restart-sandbox", true, "stop claw, start claw, wait claw"},
 		{"record damaged", running, func(_ *fake, b *gateway.Inspection) { b.Phase, b.Reason = sandbox.Error, "sandbox-record-corrupt" }, health.Failed, "sandbox-record-corrupt", "", "", false, ""},
@@ -293,6 +297,10 @@ func TestAgentLayer(t *testing.T) {
 		{"ended", console, func(b *gateway.Inspection) {
 			b.State.Main.State, b.State.Main.LastExitCode = sandbox.ProcExited, code(0)
 		}, health.Failed, "agent-ended", "restart-agent"},
+		{"program missing", job, func(b *gateway.Inspection) {
+			b.State.Main.State, b.State.Main.LastExitCode = sandbox.ProcBackoff, code(127)
+		}, health.Failed, "program-missing", "restart-agent"},
+		{"program found after all", job, func(b *gateway.Inspection) { b.State.Main.LastExitCode = code(127) }, health.OK, "", ""},
 		{"job finished", job, func(b *gateway.Inspection) {
 			b.State.Main.State, b.State.Main.LastExitCode = sandbox.ProcExited, code(0)
 		}, health.OK, "", ""},

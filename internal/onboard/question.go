@@ -1,5 +1,11 @@
 package onboard
 
+import (
+	"strings"
+
+	"creel/internal/inference"
+)
+
 // Key names one answer that settling needs.
 type Key string
 
@@ -54,7 +60,7 @@ func Questions() []Question {
 		{Agent, []string{"CREEL_AGENT", "NEMOCLAW_AGENT"}, "agent: console, openclaw, or command with a program after --"},
 		{Runtime, []string{"CREEL_RUNTIME"}, "how the gateway is run: embedded, openshell, k3s, kubernetes or external"},
 		{Driver, []string{"CREEL_DRIVER"}, "how sandboxes are run: process on runtime embedded"},
-		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: build, openai, ollama, vllm, custom or none"},
+		{Provider, []string{"CREEL_PROVIDER", "NEMOCLAW_PROVIDER"}, "model provider: " + oneOf(inference.Names())},
 		{EndpointURL, []string{"CREEL_ENDPOINT_URL", "NEMOCLAW_ENDPOINT_URL"}, "base URL of the provider"},
 		{Model, []string{"CREEL_MODEL", "NEMOCLAW_MODEL"}, "model id"},
 		{CredentialEnv, []string{"CREEL_CREDENTIAL_ENV"}, "name of the environment variable that holds the provider's key"},
@@ -77,6 +83,12 @@ func Questions() []Question {
 		{AcceptRisk, []string{"CREEL_ACCEPT_RISK"}, "risk to accept where nothing stronger works; the only one is unconfined"},
 		{Restart, []string{"CREEL_RESTART"}, "when the agent is restarted: always, on-failure or never"},
 	}
+}
+
+// oneOf is a list of which one is to be chosen, e.g. "a, b or c".
+func oneOf(names []string) string {
+	last := len(names) - 1
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // KeyVariables hold the provider's key itself when no credential-env is named.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,7 @@ import (
 	"creel/internal/advisory"
 	"creel/internal/credential"
 	"creel/internal/desired"
+	"creel/internal/inference"
 	"creel/internal/layer"
 	"creel/internal/sandbox"
 )
@@ -26,6 +28,7 @@ type person struct {
 	t       *testing.T
 	answers map[string]string
 	asked   []string
+	offered []string // values of the last choice
 }
 
 func (p *person) answer(title string) string {
@@ -39,6 +42,10 @@ func (p *person) answer(title string) string {
 
 func (p *person) Select(_ context.Context, title string, options []Option, _ string) (string, error) {
 	a := p.answer(title)
+	p.offered = nil
+	for _, o := range options {
+		p.offered = append(p.offered, o.Value)
+	}
 	for _, o := range options {
 		if o.Value == a {
 			return a, nil
@@ -484,5 +491,29 @@ func TestSettleInference(t *testing.T) {
 	if _, _, err := SettleInference(t.Context(), Inputs{Gateway: "creel", Recorded: &d, Flags: map[Key]string{Provider: "none", Model: "m"},
 		Getenv: func(string) string { return "" }}); err == nil {
 		t.Error("a model without a provider was taken")
+	}
+}
+
+// Everybody who lists the providers lists the same: the wizard, the help of the flag,
+// and what a wrong name is answered with.
+func TestProvidersAreTheSameEverywhere(t *testing.T) {
+	p := &person{t: t, answers: map[string]string{"Model provider": "none"}}
+	_, err := Settle(t.Context(), Inputs{Gateway: "creel", Flags: map[Key]string{}, Getenv: func(string) string { return "" }, Prompter: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, wrong := inference.Lookup("nobody")
+	for _, q := range Questions() {
+		if q.Key != Provider {
+			continue
+		}
+		for _, name := range inference.Names() {
+			if !strings.Contains(q.Meaning, name) || !strings.Contains(wrong.Error(), name) || !slices.Contains(p.offered, name) {
+				t.Errorf("%s is not in each of %q, %q and %q", name, q.Meaning, wrong, p.offered)
+			}
+		}
+		if len(p.offered) != len(inference.Names()) || strings.Contains(q.Meaning, "anthropic") {
+			t.Errorf("%q and %q hold more than is supported", p.offered, q.Meaning)
+		}
 	}
 }

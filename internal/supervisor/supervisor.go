@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -171,7 +172,11 @@ func (r *running) serve(ctx, starting context.Context, lines *logs.Log, started 
 		Lines: lines, Log: r.log, Change: r.session.Changed, Exit: r.session.Exited,
 	})
 	if err != nil {
-		return advisory.New("main-process-failed", fmt.Sprintf("start %q inside the sandbox", argv[0]), err)
+		id := "main-process-failed"
+		if errors.Is(err, syscall.ENOENT) {
+			id = "program-missing"
+		}
+		return advisory.New(id, fmt.Sprintf("start %q inside the sandbox", argv[0]), err)
 	}
 
 	// What serves the sandbox goes on while the main process is asked to end.

@@ -341,7 +341,8 @@ func TestCannotStart(t *testing.T) {
 		start    starter
 		advisory string
 	}{
-		"program missing": {func(l *sandbox.Launch) { l.Spec.Command = []string{"/no/such/agent"} }, nil, "main-process-failed"},
+		"program missing":        {func(l *sandbox.Launch) { l.Spec.Command = []string{"/no/such/agent"} }, nil, "program-missing"},
+		"program not executable": {func(l *sandbox.Launch) { l.Spec.Command = []string{"/etc/passwd"} }, nil, "main-process-failed"},
 		"confinement": {nil, func(context.Context, string, confine.Profile) (box.Box, error) {
 			return nil, advisory.New("confinement-unavailable", "no", errors.New("no landlock"))
 		}, "confinement-unavailable"},

@@ -32,7 +32,9 @@ func (s Streams) Problem(err error) {
 		}
 		fmt.Fprintf(s.Err, "%s: %s\n", t.Bold(a.ID), a.Title)
 		if a.Reason != "" {
-			fmt.Fprintf(s.Err, "  %s\n", a.Reason)
+			for _, line := range Wrap(a.Reason, max(0, t.Columns()-len("  "))) {
+				fmt.Fprintf(s.Err, "  %s\n", line)
+			}
 		}
 	}
 	s.Next(Commands(err)...)

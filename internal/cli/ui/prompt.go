@@ -6,8 +6,6 @@ import (
 	"fmt"
 	"strings"
 
-	"charm.land/huh/v2"
-
 	"creel/internal/credential"
 )
 
@@ -15,6 +13,13 @@ import (
 type Choice struct {
 	Value string
 	Label string // what a person reads; empty means Value
+}
+
+func (c Choice) label() string {
+	if c.Label == "" {
+		return c.Value
+	}
+	return c.Label
 }
 
 // ErrAborted is the answer of someone who left a prompt.
@@ -32,77 +37,47 @@ type Prompter interface {
 	Secret(ctx context.Context, question string) (credential.Secret, error)
 }
 
-// NewPrompter asks on the terminal of s: questions go to Err, answers come from
-// In.
-func NewPrompter(s Streams) Prompter { return terminalPrompter{s} }
+// NewPrompter asks on the terminal of s: questions go to Err, answers come from In,
+// which is a file. Of In it takes no byte more than its questions need.
+func NewPrompter(s Streams) Prompter {
+	if s.ErrTerminal.Smart {
+		return screenPrompter{s}
+	}
+	return plainPrompter{s} // also for a user of a screen reader: TERM=dumb
+}
 
-type terminalPrompter struct{ streams Streams }
+// asked is an error of asking, whatever it was.
+func asked(err error) error {
+	if err == nil || errors.Is(err, ErrAborted) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return fmt.Errorf("ask: %w", err)
+}
 
-func (p terminalPrompter) run(ctx context.Context, field huh.Field) error {
-	form := huh.NewForm(huh.NewGroup(field)).WithInput(p.streams.In).WithOutput(p.streams.Err).WithShowHelp(false)
-	// A terminal that cannot move its cursor, or a user of a screen reader, gets
-	// plain questions.
-	form = form.WithAccessible(!p.streams.ErrTerminal.Smart)
-	switch err := form.RunWithContext(ctx); {
-	case err == nil:
+// yesOrNo shows which answer the Enter key means.
+func yesOrNo(preferred bool) string {
+	if preferred {
+		return "[Y/n]"
+	}
+	return "[y/N]"
+}
+
+// parseYes reads an answer to a yes-or-no question; Enter alone means preferred.
+func parseYes(answer string, preferred bool) (yes, ok bool) {
+	switch strings.ToLower(strings.TrimSpace(answer)) {
+	case "":
+		return preferred, true
+	case "y", "yes":
+		return true, true
+	case "n", "no":
+		return false, true
+	}
+	return false, false
+}
+
+func passes(check func(string) error, answer string) error {
+	if check == nil {
 		return nil
-	case ctx.Err() != nil:
-		return context.Cause(ctx)
-	case errors.Is(err, huh.ErrUserAborted):
-		return ErrAborted
-	default:
-		return fmt.Errorf("ask: %w", err)
 	}
-}
-
-func (p terminalPrompter) Confirm(ctx context.Context, question string, preferred bool) (bool, error) {
-	yes := preferred
-	if err := p.run(ctx, huh.NewConfirm().Title(question).Affirmative("Yes").Negative("No").Value(&yes)); err != nil {
-		return false, err
-	}
-	p.remember(question, map[bool]string{true: "yes", false: "no"}[yes])
-	return yes, nil
-}
-
-// remember leaves the answer on a screen whose prompt was wiped away.
-func (p terminalPrompter) remember(question, answer string) {
-	if p.streams.ErrTerminal.Smart {
-		p.streams.Say("%s %s", p.streams.ErrTerminal.Faint(strings.TrimRight(question, "?:")+":"), answer)
-	}
-}
-
-func (p terminalPrompter) Choose(ctx context.Context, question string, choices []Choice, preferred string) (string, error) {
-	options := make([]huh.Option[string], len(choices))
-	for i, c := range choices {
-		label := c.Label
-		if label == "" {
-			label = c.Value
-		}
-		options[i] = huh.NewOption(label, c.Value)
-	}
-	answer := preferred
-	if err := p.run(ctx, huh.NewSelect[string]().Title(question).Options(options...).Value(&answer)); err != nil {
-		return "", err
-	}
-	p.remember(question, answer)
-	return answer, nil
-}
-
-func (p terminalPrompter) Text(ctx context.Context, question, preferred string, check func(string) error) (string, error) {
-	answer := preferred
-	field := huh.NewInput().Title(question).Value(&answer)
-	if check != nil {
-		field = field.Validate(check)
-	}
-	if err := p.run(ctx, field); err != nil {
-		return "", err
-	}
-	p.remember(question, answer)
-	return answer, nil
-}
-
-func (p terminalPrompter) Secret(ctx context.Context, question string) (credential.Secret, error) {
-	var answer string
-	err := p.run(ctx, huh.NewInput().Title(question).EchoMode(huh.EchoModePassword).Value(&answer))
-	return credential.NewSecret(answer), err
+	return check(answer)
 }

@@ -308,45 +308,6 @@ func TestScripted(t *testing.T) {
 	}
 }
 
-// The real prompter is driven through a pseudo terminal, as a person would.
-func TestPrompterOnATerminal(t *testing.T) {
-	master, slave, err := pty.Open()
-	if err != nil {
-		t.Skipf("no pseudo terminal: %v", err)
-	}
-	defer func() { _, _ = master.Close(), slave.Close() }()
-	// What is written must be read, or the terminal's buffer fills.
-	shown := make(chan string, 1)
-	go func() {
-		var b strings.Builder
-		buffer := make([]byte, 4096)
-		for {
-			n, err := master.Read(buffer)
-			b.Write(buffer[:n])
-			if err != nil {
-				shown <- b.String()
-				return
-			}
-		}
-	}()
-	// A dumb terminal gets plain questions.
-	s := Streams{In: slave, Err: slave, ErrTerminal: Terminal{TTY: true}, Interactive: true}
-	if _, err := master.WriteString("y\n"); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-	defer cancel()
-	yes, err := NewPrompter(s).Confirm(ctx, "Go ahead?", false)
-	if err != nil || !yes {
-		t.Errorf("Confirm = %v, %v", yes, err)
-	}
-	// Once nobody has the other end, the reader gets what is left and then an error.
-	_ = slave.Close()
-	if text := <-shown; !strings.Contains(text, "Go ahead?") {
-		t.Errorf("the question was not shown: %q", text)
-	}
-}
-
 // What others wrote drives no terminal on whatever way it gets there; our own colours
 // stay.
 func TestForeignTextDrivesNoTerminal(t *testing.T) {
