@@ -16,6 +16,7 @@ import (
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/printable"
+	"creel/internal/state"
 )
 
 func (a *app) gatewayCommand() *cobra.Command {
@@ -46,11 +47,14 @@ func (a *app) gatewayServe() *cobra.Command {
 		Example: "  creel gateway serve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := a.gatewayName()
+			g, err := a.paths()
+			if err == nil {
+				err = setUp(g)
+			}
 			if err != nil {
 				return err
 			}
-			return a.Serve(cmd.Context(), name)
+			return a.Serve(cmd.Context(), g.Name)
 		},
 	}
 }
@@ -127,10 +131,10 @@ func (a *app) stopGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress
 		return fmt.Errorf("stop the gateway: %w", err)
 	}
 	if _, housed := r.(gateway.Housing); housed {
-		p.End(ui.MarkOK, "gateway has ended, and the sandboxes in it with it")
+		p.End(ui.MarkOK, "gateway is stopped, and the sandboxes in it with it")
 		return nil
 	}
-	said := "gateway has ended"
+	said := "gateway is stopped" // now, or it was
 	if _, noticed := r.(gateway.Disturber); !noticed {
 		said += "; sandboxes go on"
 	}
@@ -194,7 +198,7 @@ With --all every gateway is asked at the same time; the verdict is the worst.`,
 			if err != nil {
 				return err
 			}
-			doc := a.observe(cmd.Context(), g.Name, r)
+			doc := a.observe(cmd.Context(), g, r)
 			if asJSON {
 				err = a.Streams.JSON(doc)
 			} else {
@@ -215,11 +219,14 @@ func allFlag(cmd *cobra.Command, to *bool) {
 }
 
 // observe asks one gateway, and the service that may keep it.
-func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) GatewayDocument {
+func (a *app) observe(ctx context.Context, g state.Gateway, r gateway.Runtime) GatewayDocument {
 	began := time.Now()
-	service := a.lookAtService(ctx, name)
+	service := a.lookAtService(ctx, g.Name)
 	o := r.Observe(ctx)
-	doc := gatewayDocument(name, r.Name(), o)
+	if p, ok := advisory.Of(setUp(g)); ok {
+		o.Reason, o.Message, o.Hints = p.ID, p.Error(), p.Commands()
+	}
+	doc := gatewayDocument(g.Name, r.Name(), o)
 	doc.addService(service(o), o)
 	doc.Elapsed = health.Micros(time.Since(began))
 	return a.gatewayAbout(doc)
@@ -342,7 +349,7 @@ func (a *app) gatewayLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := a.Runtime(g.Name)
+			r, err := a.runtime(g)
 			if err != nil {
 				return err
 			}

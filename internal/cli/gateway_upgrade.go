@@ -82,7 +82,7 @@ func (a *app) upgrade(cmd *cobra.Command, o upgradeOptions) (err error) {
 		}
 		defer unlock(l, &err)
 	}
-	r, err := a.Runtime(g.Name)
+	r, err := a.runtime(g)
 	if err != nil {
 		return err
 	}

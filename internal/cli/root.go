@@ -225,8 +225,21 @@ func (a *app) paths() (state.Gateway, error) {
 	return roots.Gateway(name), nil
 }
 
-// lock takes the gateway's lock for a command that changes something.
+// lock takes the gateway's lock for a command that changes something of a gateway that
+// has been set up.
 func (a *app) lock(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
+	g, err := a.paths()
+	if err == nil {
+		err = setUp(g)
+	}
+	if err != nil {
+		return nil, g, err
+	}
+	return a.lockAny(cmd)
+}
+
+// lockAny is lock for a command that makes or removes what there is of a gateway.
+func (a *app) lockAny(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
 	g, err := a.paths()
 	if err != nil {
 		return nil, g, err

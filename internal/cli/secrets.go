@@ -138,7 +138,8 @@ func (a *app) secretsInspect() *cobra.Command {
 		Short: "Say how each bootstrap secret is",
 		Long: `Say how each bootstrap secret is: what it is, whom it names, until when it is valid,
 what is wrong with it and what a repair would do. Nothing is changed. The exit code
-is that of the verdict; what cannot be read, or has no gateway yet, is unknown (4).`,
+is that of the verdict; what cannot be read, or is in a cluster that has no gateway
+yet, is unknown (4).`,
 		Example: "  creel gateway secrets inspect\n  creel gateway secrets inspect --json\n  creel gateway secrets inspect --context NAME --namespace openshell",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {

@@ -49,7 +49,8 @@ func (a *app) secretsRepair() *cobra.Command {
 		Long: `Issue again what is missing or broken, and only that. What may be in use is only
 replaced with --replace; the old values are kept in a backup, and a gateway in a
 cluster is rolled so that it takes the new ones. What could not be read is unknown
-and is never repaired (exit code 4); where there is no gateway yet nothing is done.`,
+and is never repaired (exit code 4). In a cluster where there is no gateway yet
+nothing is done; on this machine a gateway gets its secrets before its first start.`,
 		Example: "  creel gateway secrets repair --plan\n  creel gateway secrets repair --replace --yes\n" +
 			"  creel gateway secrets repair --context NAME --namespace openshell",
 		Args: cobra.NoArgs,
@@ -89,7 +90,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	// A cluster has its own way to keep two writers apart; what is on this machine has
 	// none.
 	if !o.plan && (place.Kind == PlaceRuntime || place.Recorded) {
-		l, _, problem := a.lock(cmd)
+		l, _, problem := a.lockAny(cmd)
 		if problem != nil {
 			return problem
 		}

@@ -114,7 +114,7 @@ func TestSummarizeAll(t *testing.T) {
 		verdict health.Summary
 		message string
 	}{
-		{nil, nil, unknown, "there is no gateway here"},
+		{nil, nil, failed, "nothing has been set up: there is no gateway here"},
 		{nil, &ProblemDocument{Message: "it cannot be listed"}, unknown, "it cannot be listed"},
 		{[]one{{"a", ok}}, nil, ok, "1 gateway"},
 		{[]one{{"a", ok}, {"b", ok}}, nil, ok, "2 gateways"},

@@ -78,7 +78,7 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
 	err := launch.ReadLog(ctx, w, r.cfg.Gateway.Log(), lines, follow)
 	if errors.Is(err, os.ErrNotExist) {
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), nil)
 	}
 	return err
 }

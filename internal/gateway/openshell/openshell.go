@@ -108,7 +108,7 @@ func (r *Runtime) access(ctx context.Context, m marker) (gateway.Access, error) 
 func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
 	err := launch.ReadLog(ctx, w, r.log(), lines, follow)
 	if errors.Is(err, os.ErrNotExist) {
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), nil)
 	}
 	return err
 }
