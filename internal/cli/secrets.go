@@ -208,7 +208,11 @@ func (a *app) renderSecrets(p Place, doc SecretsDocument) {
 		a.Streams.Print("  %s %s", t.Glyph(ui.MarkDegraded), c.Message)
 	}
 	if doc.Verdict == health.SummaryFailed {
-		a.Streams.Next(p.command("creel gateway secrets repair"))
+		repair := "creel gateway secrets repair"
+		if slices.ContainsFunc(doc.Plan, func(s SecretsStepDetail) bool { return s.NeedsConsent }) {
+			repair += " --replace" // without it a repair would refuse
+		}
+		a.Streams.Next(p.command(repair))
 	}
 }
 

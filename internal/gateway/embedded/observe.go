@@ -78,6 +78,9 @@ func (r *Runtime) unusable(ctx context.Context, absent bool) *advisory.Problem {
 	if err == nil && record == nil && r.cfg.Usable != nil {
 		err = r.cfg.Usable(ctx)
 	}
+	if _, explained := advisory.Of(err); !explained {
+		err = r.secretsGood(ctx)
+	}
 	problem, _ := advisory.Of(err)
 	return problem
 }

@@ -7,9 +7,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
@@ -18,7 +21,10 @@ import (
 	"creel/internal/version"
 )
 
-var _ gateway.Upgrader = (*Runtime)(nil)
+var (
+	_ gateway.Upgrader  = (*Runtime)(nil)
+	_ gateway.Startable = (*Runtime)(nil)
+)
 
 // runtimeName is this runtime in records.
 const runtimeName = "embedded"
@@ -112,7 +118,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 			Executable: sideOf(r.cfg.Gateway.Roots, "", o.Identity.BuildID, settings{}).Executable}
 		if u.Differs = o.Drift; len(o.Drift) > 0 {
 			u.Notes = append(u.Notes, "sandboxes go on; the API and the dashboards are away for a moment")
-			return u, r.refused(ctx, o)
+			return u, r.refused(ctx)
 		}
 		return u, nil
 	case !o.Absent:
@@ -132,7 +138,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 		u.From = program(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("the gateway that ran last was another build of creel (%s; this is %s)", served, to))
 	default:
-		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, and nothing of it differs from what would be started", r.cfg.Gateway.Name), nil)
+		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, so that there is nothing to upgrade", r.cfg.Gateway.Name), nil)
 	}
 	u.Notes = append(u.Notes, "no gateway runs; the new one is started")
 	return u, nil
@@ -153,11 +159,14 @@ func (r *Runtime) records() (*upgrade.Record, *upgrade.Side, error) {
 
 // refused is why this build could not take over from a daemon that runs. Whether the
 // database is whole is not asked: a daemon writes to it.
-func (r *Runtime) refused(ctx context.Context, o gateway.Observation) error {
+func (r *Runtime) refused(ctx context.Context) error {
 	if _, _, err := r.records(); err != nil {
 		return err
 	}
-	if err := r.bindable(ctx, o.Endpoint); err != nil {
+	if err := r.bindable(ctx, r.Endpoint()); err != nil {
+		return err
+	}
+	if err := r.secretsGood(ctx); err != nil {
 		return err
 	}
 	if r.cfg.Usable == nil {
@@ -167,6 +176,28 @@ func (r *Runtime) refused(ctx context.Context, o gateway.Observation) error {
 		return problem
 	}
 	return nil
+}
+
+// Startable implements gateway.Startable.
+func (r *Runtime) Startable(ctx context.Context) error {
+	err := r.refused(ctx)
+	if err == nil {
+		err = r.placeable()
+	}
+	if err == nil {
+		_, err = Self(r.cfg.Gateway.Roots)
+	}
+	return err
+}
+
+// secretsGood reports why no daemon would prove itself with the bootstrap secrets that
+// are there now.
+func (r *Runtime) secretsGood(ctx context.Context) error {
+	snapshot, err := dirstore.New(r.cfg.Gateway).Load(ctx, dirstore.Requirements())
+	if err != nil {
+		return fmt.Errorf("load bootstrap secrets: %w", err)
+	}
+	return bundle.Inspect(snapshot, dirstore.Requirements(), time.Now()).Problem()
 }
 
 // Upgrade implements gateway.Upgrader.
@@ -191,17 +222,11 @@ func (r *Runtime) Upgrade(ctx context.Context, _ gateway.UpgradeOptions, report 
 		report(fmt.Sprintf("gateway %s is running (pid %d), and nothing of it differs from what would be started", g.Name, o.Identity.PID))
 		return nil
 	}
-	if err := r.refused(ctx, o); err != nil {
-		return err
-	}
-	if err := r.placeable(); err != nil {
+	if err := r.Startable(ctx); err != nil {
 		return err
 	}
 	to, err := r.wanted()
 	if err != nil {
-		return err
-	}
-	if _, err := Self(g.Roots); err != nil {
 		return err
 	}
 	from := sideOf(g.Roots, o.Identity.Version, o.Identity.BuildID, settings{Port: o.Endpoint.Port})

@@ -21,6 +21,7 @@ import (
 var (
 	_ gateway.Upgrader  = (*Runtime)(nil)
 	_ gateway.Disturber = (*Runtime)(nil)
+	_ gateway.Startable = (*Runtime)(nil)
 )
 
 // upgrades is where this gateway's upgrades take place.
@@ -128,7 +129,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, options gateway.UpgradeOption
 		u.From = shown(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("version %s ran last", served))
 	case err == nil:
-		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, and nothing of it differs from what would be started", r.cfg.Gateway.Name), nil)
+		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, so that there is nothing to upgrade", r.cfg.Gateway.Name), nil)
 	}
 	u.Notes = append(u.Notes, "no gateway runs; the new one is started")
 	return u, err
@@ -223,6 +224,28 @@ func (r *Runtime) replace(ctx context.Context, o gateway.Observation, m marker, 
 	}
 	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
 	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
+}
+
+// Startable implements gateway.Startable. As before a start, bootstrap secrets that
+// nobody uses are repaired.
+func (r *Runtime) Startable(ctx context.Context) error {
+	if err := host.CheckWritable(r.cfg.Gateway.Dir()); err != nil {
+		return err
+	}
+	record, served, err := r.records()
+	if err != nil {
+		return err
+	}
+	c, err := r.choose(ctx, lastVersion(record, served), gateway.UpgradeOptions{})
+	if err != nil {
+		return err
+	}
+	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != r.Endpoint().Port {
+		if _, err := r.choosePort(ctx); err != nil {
+			return err
+		}
+	}
+	return r.secretsFor(ctx, c)
 }
 
 // side is the gateway of a program on a port.
