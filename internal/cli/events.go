@@ -99,7 +99,7 @@ func (r *renderer) step(e ladder.Event) bool {
 		r.progress.Close()
 		r.progress.Step(e.N, e.Of, e.Title)
 	case ladder.Progressed:
-		r.progress.Wait(e.Message)
+		r.progress.Report()(e.Message)
 	case ladder.StepEnded:
 		r.progress.End(ui.MarkOf(e.Verdict), e.Message)
 		return true

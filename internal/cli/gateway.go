@@ -112,8 +112,17 @@ func (a *app) restartGateway(ctx context.Context, r gateway.Runtime, p *ui.Progr
 	if err := gateway.Restart(ctx, r, p.Report()); err != nil {
 		return fmt.Errorf("restart the gateway: %w", err)
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	a.runs(ctx, r, p)
 	return nil
+}
+
+// runs says that the gateway was started, and leads OpenShell clients to where it is
+// now, if Creel told them where it was. That fails no start.
+func (a *app) runs(ctx context.Context, r gateway.Runtime, p *ui.Progress) {
+	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	if err := a.attach(ctx); err != nil {
+		a.Streams.Problem(explain(err))
+	}
 }
 
 func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
@@ -121,7 +130,7 @@ func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progres
 	if err := r.Start(ctx, p.Report()); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	a.runs(ctx, r, p)
 	return nil
 }
 

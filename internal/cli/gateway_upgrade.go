@@ -133,7 +133,7 @@ func (a *app) carryOut(ctx context.Context, u gateway.Upgrader, o upgradeOptions
 	if err := u.Upgrade(ctx, o.UpgradeOptions, p.Report()); err != nil {
 		return err
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(u.Endpoint()))
+	a.runs(ctx, u, p)
 	return nil
 }
 

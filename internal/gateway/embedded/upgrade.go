@@ -14,6 +14,7 @@ import (
 	"creel/internal/bundle"
 	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
 	"creel/internal/host"
@@ -87,6 +88,18 @@ func (w walker) Launch(ctx context.Context, s upgrade.Side, report gateway.Progr
 	if err := json.Unmarshal(s.Settings, &with); len(s.Settings) > 0 && err != nil {
 		return fmt.Errorf("read the settings of %s: %w", s, err)
 	}
+	moved := launch.Moved(w.cfg.Gateway, DefaultPort)
+	if err := w.bringUp(ctx, s, with, report); err != nil {
+		return err
+	}
+	if said := moved(w.Endpoint().Port); said != "" && !with.PortExplicit {
+		report(said)
+	}
+	return nil
+}
+
+// bringUp has the service start the gateway, where there is one, and else launches it.
+func (w walker) bringUp(ctx context.Context, s upgrade.Side, with settings, report gateway.Progress) error {
 	switch kept, err := w.kept(); {
 	case err != nil:
 		return err

@@ -10,6 +10,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/release"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
@@ -288,9 +289,13 @@ func (r *Runtime) bring(ctx context.Context, options gateway.UpgradeOptions, rep
 	if err := r.secretsFor(ctx, c); err != nil {
 		return err
 	}
+	moved := launch.Moved(g, DefaultPort)
 	port, err := r.choosePort(ctx)
 	if err != nil {
 		return err
+	}
+	if said := moved(port); said != "" && !r.cfg.PortExplicit {
+		report(said)
 	}
 	to, err := r.side(c, port)
 	switch {
