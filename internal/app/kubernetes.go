@@ -39,7 +39,7 @@ func (g *graph) forward(ctx context.Context, name string) error {
 	}
 	k, ok := r.(*kube.Runtime)
 	if !ok {
-		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and needs no port-forward", name, r.Name()), nil)
+		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and needs no port-forward", name, r.Name()), nil, "creel gateway status")
 	}
 	return k.Serve(ctx)
 }

@@ -193,7 +193,7 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 	var before *desired.Document
 	if there {
 		before = &doc
-		in.Recorded = before
+		in.Recorded, in.Begun = before, begun(g, doc)
 		if o.fresh {
 			if err := forget(&in, doc); err != nil {
 				return err

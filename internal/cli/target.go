@@ -40,6 +40,14 @@ func setUp(g state.Gateway) error {
 	return advisory.New("gateway-not-set-up", "nothing has been set up for gateway "+g.Name, nil)
 }
 
+// begun reports whether a recorded gateway has come to be, and with it its runtime. It
+// counts as one where that cannot be told: one that somebody else runs leaves no trace
+// here.
+func begun(g state.Gateway, recorded desired.Document) bool {
+	yes, err := g.Begun()
+	return yes || err != nil || recorded.Runtime == desired.External
+}
+
 // runtime is the runtime of a gateway that has been set up.
 func (a *app) runtime(g state.Gateway) (gateway.Runtime, error) {
 	if err := setUp(g); err != nil {

@@ -42,6 +42,17 @@ func TestSetUp(t *testing.T) {
 	if err := os.Remove(g.Desired()); err != nil {
 		t.Fatal(err)
 	}
+	begun := func(when string, want bool) {
+		t.Helper()
+		if got, err := g.Begun(); err != nil || got != want {
+			t.Errorf("%s: Begun = %t, %v, want %t", when, got, err, want)
+		}
+	}
+	begun("with nothing", false)
+	write(g.Journal())
+	write(g.File(TLSDir) + "/" + CACertFile)
+	check("with secrets", true)
+	begun("with secrets", false)
 	write(g.Database())
-	check("with a database", true)
+	begun("with a database", true)
 }
