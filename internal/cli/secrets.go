@@ -85,8 +85,11 @@ type survey struct {
 // unknown: the exit code says so, and nothing is done about it.
 func (a *app) surveySecrets(ctx context.Context, p Place) (survey, error) {
 	target, err := a.secretsTarget(ctx, p)
-	if err != nil {
+	switch {
+	case err != nil && (p.Kind == PlaceRuntime || isUsage(err)):
 		return survey{}, err
+	case err != nil: // where the cluster is cannot be read either
+		return survey{}, &unknownError{p.explain(fmt.Errorf("read bootstrap secrets: %w", err))}
 	}
 	want, snapshot, err := bundle.Survey(ctx, target)
 	switch {
