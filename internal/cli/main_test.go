@@ -272,8 +272,16 @@ func TestRefusedRouteIsNotRecorded(t *testing.T) {
 
 func TestEveryJSONIsOneDocument(t *testing.T) {
 	p := newProgram(t)
+	p.change = func(d *Deps) {
+		d.InstallService = func(context.Context, string, gateway.Progress) (gateway.Service, bool, error) {
+			return gateway.Service{}, false, advisory.New("service-no-systemd", "systemd does not run this machine", nil)
+		}
+	}
 	lines := [][]string{{"status", "--json"}, {"doctor", "--json"}, {"list", "--json"}, {"version", "--json"}, {"gateway", "status", "--json"},
-		{"gateway", "secrets", "inspect", "--json"}, {"gateway", "secrets", "repair", "--plan", "--json"}}
+		{"gateway", "secrets", "inspect", "--json"}, {"gateway", "secrets", "repair", "--plan", "--json"},
+		// What cannot be said is a document, too.
+		{"dashboard", "--json"}, {"inference", "get", "--json"}, {"repair", "--json"}, {"gateway", "upgrade", "--json"}, {"gateway", "install-service", "--json"},
+		{"forward", "list", "nobody", "--json"}, {"status", "Nobody", "--json"}, {"gateway", "secrets", "rotate", "--context=", "--json"}}
 	check := func() {
 		for _, args := range lines {
 			p.run(t.Context(), args...)

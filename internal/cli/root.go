@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -24,12 +25,14 @@ const DefaultGateway = "creel"
 // interrupt.
 func Main(ctx context.Context, args []string, deps Deps) int {
 	a := &app{Deps: deps, args: args}
+	said := &written{Writer: a.Streams.Out}
+	a.Streams.Out = said
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetOut(a.Streams.Out)
 	root.SetErr(a.Streams.Err)
 	root.SetIn(a.Streams.In)
-	err := root.ExecuteContext(ctx)
+	cmd, err := root.ExecuteContextC(ctx)
 	if err == nil {
 		return ExitOK
 	}
@@ -44,7 +47,36 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 		return exit
 	}
 	a.Streams.Problem(err)
+	if asked := cmd.Flags().Lookup("json"); !said.any && asked != nil && asked.Value.String() == "true" {
+		a.failedDocument(err)
+	}
 	return exit
+}
+
+// written remembers whether anything was written.
+type written struct {
+	io.Writer
+	any bool
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	w.any = w.any || len(b) > 0
+	return w.Writer.Write(b)
+}
+
+// FailedDocument is what a command prints with --json that ended before there was
+// anything else to say.
+type FailedDocument struct {
+	Problem *ProblemDocument `json:"problem"`
+}
+
+func (a *app) failedDocument(why error) {
+	p := problemDocument(why)
+	if name, err := a.gatewayName(); err == nil {
+		p = a.problemAbout(name, p)
+	}
+	// The exit code is that of a failure already.
+	_ = a.Streams.JSON(FailedDocument{Problem: p})
 }
 
 // explain gives an advisory to errors of contracts that cannot name one.
