@@ -101,7 +101,8 @@ func (r *renderer) step(e ladder.Event) bool {
 	case ladder.Progressed:
 		r.progress.Report()(e.Message)
 	case ladder.StepEnded:
-		r.progress.End(ui.MarkOf(e.Verdict), e.Message)
+		// The rest of a failure follows when everything has ended.
+		r.progress.End(ui.MarkOf(e.Verdict), firstLine(e.Message))
 		return true
 	}
 	return false

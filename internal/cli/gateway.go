@@ -54,7 +54,11 @@ func (a *app) gatewayServe() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return a.Serve(cmd.Context(), g.Name)
+			err = a.Serve(cmd.Context(), g.Name)
+			if told := (*gateway.Told)(nil); errors.As(err, &told) {
+				return exitCode(codeOf(cmd.Context(), err))
+			}
+			return err
 		},
 	}
 }
