@@ -166,8 +166,12 @@ func (a *app) renderUpgrade(doc UpgradeDocument) {
 	for _, d := range doc.Differs {
 		table.Row("differs", credential.Redact(d))
 	}
-	table.Row("from", doc.From.String())
-	table.Row("to", doc.To.String())
+	if same := doc.From.String(); same == doc.To.String() && doc.From != (ProgramDocument{}) {
+		table.Row("program", same+", as it is")
+	} else {
+		table.Row("from", same)
+		table.Row("to", doc.To.String())
+	}
 	disturbs := "nobody"
 	if len(doc.Disturbs) > 0 {
 		disturbs = strings.Join(doc.Disturbs, ", ")

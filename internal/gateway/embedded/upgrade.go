@@ -146,7 +146,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 		return u, err
 	case record != nil:
 		u.From = program(record.From)
-		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade from %s to %s was interrupted", record.From, record.To))
+		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade %s was interrupted", upgrade.Between(record.From, record.To)))
 	case served != nil && !served.SameProgram(to):
 		u.From = program(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("the gateway that ran last was another build of creel (%s; this is %s)", served, to))
@@ -246,7 +246,7 @@ func (r *Runtime) Upgrade(ctx context.Context, _ gateway.UpgradeOptions, report 
 	if err := keepRunning(o.Identity, from.Executable); err != nil {
 		return advisory.New("gateway-upgrade-no-way-back", fmt.Sprintf("gateway %s is not stopped", g.Name), err)
 	}
-	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
+	report(fmt.Sprintf("upgrading gateway %s %s", g.Name, upgrade.Between(from, to)))
 	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
 }
 

@@ -125,7 +125,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, options gateway.UpgradeOption
 	switch {
 	case record != nil:
 		u.From = shown(record.From)
-		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade from %s to %s was interrupted", record.From, record.To))
+		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade %s was interrupted", upgrade.Between(record.From, record.To)))
 	case served != nil && !served.SameProgram(upgrade.Side{Version: c.told}):
 		u.From = shown(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("version %s ran last", served))
@@ -223,7 +223,7 @@ func (r *Runtime) replace(ctx context.Context, o gateway.Observation, m marker, 
 	if err = errors.Join(err, sideErr); err != nil {
 		return advisory.New("gateway-upgrade-no-way-back", fmt.Sprintf("gateway %s is not stopped", g.Name), err)
 	}
-	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
+	report(fmt.Sprintf("upgrading gateway %s %s", g.Name, upgrade.Between(from, to)))
 	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
 }
 
@@ -332,5 +332,5 @@ func (r *Runtime) unfinished() []health.Caveat {
 		return nil
 	}
 	return []health.Caveat{{Advisory: "gateway-upgrade-unfinished",
-		Message: fmt.Sprintf("an upgrade from %s to %s was interrupted; the gateway is healthy", record.From, record.To)}}
+		Message: fmt.Sprintf("an upgrade %s was interrupted; the gateway is healthy", upgrade.Between(record.From, record.To))}}
 }
