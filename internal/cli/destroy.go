@@ -187,6 +187,9 @@ func removalLines(r Removal) []string {
 	for _, p := range r.Paths {
 		lines = append(lines, "remove  "+p)
 	}
+	for _, s := range r.Stays {
+		lines = append(lines, "stays   "+s)
+	}
 	return lines
 }
 

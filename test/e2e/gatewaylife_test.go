@@ -99,4 +99,19 @@ func testGatewayLife(t *testing.T) {
 	h.must(0, "gateway", "secrets", "repair", "--replace", "--yes")
 	h.must(0, "gateway", "restart")
 	says(0, []string{"ok"}, "status")
+
+	// What is planned to be removed is all that there is, and is removed.
+	plan := h.must(0, "uninstall", "--plan").stdout
+	for _, path := range []string{"state/gateways/creel", "state/versions", "config/gateways/creel.yaml", "config/openshell/gateways/creel", "config/openshell/active_gateway"} {
+		if !strings.Contains(plan, "remove  "+filepath.Join(h.dir, path)+"\n") {
+			t.Errorf("the plan does not name %s:\n%s", path, plan)
+		}
+	}
+	h.must(0, "uninstall", "--yes")
+	for line := range strings.Lines(plan) {
+		path, removed := strings.CutPrefix(strings.TrimSpace(line), "remove  ")
+		if _, err := os.Lstat(path); removed && !os.IsNotExist(err) {
+			t.Errorf("%s is left: %v", path, err)
+		}
+	}
 }
