@@ -7,6 +7,11 @@ var gateway = []Advisory{
 		Commands: []string{"creel gateway start"},
 	},
 	{
+		ID: "gateway-not-set-up", Severity: Error, Layer: "gateway", Title: "There is no such gateway yet", Blocking: true,
+		Reason:   "Nothing has been set up under this gateway's name: neither is anything recorded of it, nor has it left anything on disk.",
+		Commands: []string{"creel onboard"},
+	},
+	{
 		ID: "gateway-not-ready", Severity: Error, Layer: "gateway", Title: "The gateway is starting or stopping",
 		Reason:   "A gateway process holds the lock and has not said yet that it serves, or is ending.",
 		Commands: []string{"creel gateway status", "creel gateway logs"},

@@ -6,7 +6,7 @@ var input = []Advisory{
 	{
 		ID: "runtime-changed", Severity: Error, Layer: "input", Blocking: true, Title: "A gateway keeps its runtime",
 		Reason:   "What one runtime left on disk and in processes is not another's to use. Another gateway can have another runtime; two of them disturb each other in nothing.",
-		Commands: []string{"creel onboard --gateway OTHER --runtime openshell", "creel uninstall"},
+		Commands: []string{"creel onboard --gateway OTHER --runtime NAME", "creel uninstall"},
 	},
 	{ID: "usage", Severity: Error, Layer: "input", Title: "The command line is not understood",
 		Reason:   "A command, flag or argument does not exist or is used in a way it cannot be.",

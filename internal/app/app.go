@@ -181,7 +181,7 @@ func (g *graph) serve(ctx context.Context, name string) error {
 	port := 0
 	if doc, err := desired.Load(paths.Desired()); err == nil {
 		if doc.Runtime != desired.Embedded {
-			return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil)
+			return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and is not served by Creel", name, doc.Runtime), nil, "creel gateway start", "creel gateway status")
 		}
 		port = doc.Gateway.Port
 	}

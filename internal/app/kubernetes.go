@@ -39,7 +39,7 @@ func (g *graph) forward(ctx context.Context, name string) error {
 	}
 	k, ok := r.(*kube.Runtime)
 	if !ok {
-		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and needs no port-forward", name, r.Name()), nil)
+		return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s and needs no port-forward", name, r.Name()), nil, "creel gateway status")
 	}
 	return k.Serve(ctx)
 }
@@ -87,24 +87,22 @@ func clientFiles(ctx context.Context, r gateway.Runtime) (bundle.ClientFiles, er
 }
 
 // inCluster is what Creel left in a cluster and nothing uses. Where that cannot be
-// found out it stays, and a person is told: a cluster that is gone must not keep a
-// gateway from being removed here.
-func inCluster(ctx context.Context, r gateway.Runtime, report gateway.Progress) (*kubestore.Store, []kubestore.Leftover) {
+// found out it stays, which is said: a cluster that is gone must not keep a gateway from
+// being removed here.
+func inCluster(ctx context.Context, r gateway.Runtime) (store *kubestore.Store, left []kubestore.Leftover, stays string) {
 	if r.Name() != desired.Kubernetes {
-		return nil, nil
+		return nil, nil, ""
 	}
 	store, ok := r.Secrets().(*kubestore.Store)
 	if !ok {
 		_, err := r.Secrets().Requirements(ctx)
-		report(fmt.Sprintf("the cluster cannot be asked; backups that Creel made there, if there are any, are kept: %v", err))
-		return nil, nil
+		return nil, nil, fmt.Sprintf("backups that Creel made in the cluster, if there are any: the cluster cannot be asked: %v", err)
 	}
 	left, err := store.Leftovers(ctx)
 	if err != nil {
-		report(fmt.Sprintf("what Creel made in the cluster is not known and is kept: %v", err))
-		return nil, nil
+		return nil, nil, fmt.Sprintf("what Creel made in the cluster: it is not known: %v", err)
 	}
-	return store, left
+	return store, left, ""
 }
 
 // ways are how everything of a gateway on this machine is ended: the gateway, unless

@@ -108,7 +108,7 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if unit != "" {
 		removal.Paths = append(removal.Paths, unit)
 	}
-	if unitErr != nil && report != nil {
+	if unitErr != nil && plan { // once: what is planned is done next
 		report(unitErr.Error())
 	}
 	if _, err := os.Lstat(paths.File(state.ProcessFile)); err == nil {
@@ -117,8 +117,13 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 	if held, holder, err := state.Held(paths.File(state.PortForwardLock)); err == nil && held {
 		removal.Processes = append(removal.Processes, fmt.Sprintf("port-forward (pid %d)", holder.PID))
 	}
-	contained := inGateway(ctx, runtime, report)
-	store, left := inCluster(ctx, runtime, report)
+	contained, unknown := inGateway(ctx, runtime)
+	store, left, unread := inCluster(ctx, runtime)
+	for _, stays := range []string{unknown, unread} {
+		if stays != "" {
+			removal.Stays = append(removal.Stays, stays)
+		}
+	}
 	for _, l := range left {
 		removal.Cluster = append(removal.Cluster, l.String())
 	}
@@ -129,7 +134,12 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 			own = append(own, p)
 		}
 	}
-	removal.Paths = append(removal.Paths, own...)
+	removal.Paths = append(append(removal.Paths, own...), registration.Ours(paths)...)
+	if versions := g.roots.Versions(); len(own) > 0 && g.last(name) {
+		if _, err := os.Lstat(versions); err == nil {
+			removal.Paths = append(removal.Paths, versions)
+		}
+	}
 	if plan {
 		return removal, nil
 	}
@@ -183,30 +193,30 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 
 // inGateway lists the sandboxes that only the gateway itself can remove, because it
 // runs them in containers of its own.
-func inGateway(ctx context.Context, runtime gateway.Runtime, report gateway.Progress) []string {
+// Where it cannot be asked they stay, which is said.
+func inGateway(ctx context.Context, runtime gateway.Runtime) (names []string, stays string) {
 	if runtime.Name() != desired.OpenShell {
-		return nil
+		return nil, ""
 	}
 	if o := runtime.Observe(ctx); o.Verdict != health.OK {
-		if report != nil && !o.Absent {
-			report("the gateway does not answer: containers of its sandboxes, if there are any, are kept")
+		if !o.Absent {
+			stays = "containers of the gateway's sandboxes, if there are any: the gateway does not answer"
 		}
-		return nil
+		return nil, stays
 	}
 	c, err := runtime.Dial(ctx)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
 	defer func() { _ = c.Close() }()
 	all, err := c.Inspect(ctx, false)
 	if err != nil {
-		return nil
+		return nil, ""
 	}
-	var names []string
 	for _, s := range all {
 		names = append(names, s.Name)
 	}
-	return names
+	return names, ""
 }
 
 func deleteIn(ctx context.Context, runtime gateway.Runtime, name string) error {
@@ -235,10 +245,16 @@ func everyHandle(ctx context.Context, driver sandbox.Driver, paths state.Gateway
 	return handles
 }
 
+// last reports that no gateway but the one of this name has a state directory.
+func (g *graph) last(name string) bool {
+	left, err := os.ReadDir(filepath.Join(g.roots.State, state.GatewaysDir))
+	return err != nil || !slices.ContainsFunc(left, func(e fs.DirEntry) bool { return e.Name() != name })
+}
+
 // removeEmptyRoots removes the copies of this executable and the empty
 // directories, once no gateway is left.
 func (g *graph) removeEmptyRoots() error {
-	if left, err := os.ReadDir(filepath.Join(g.roots.State, state.GatewaysDir)); err == nil && len(left) > 0 {
+	if !g.last("") {
 		return nil
 	}
 	if err := os.RemoveAll(g.roots.Versions()); err != nil {

@@ -34,10 +34,15 @@ type Material struct {
 // Inspect's.
 func Open(s Snapshot) (Material, error) {
 	m, err := open(s)
-	if err != nil {
-		return Material{}, advisory.New("secrets-unusable", "open bootstrap secrets", err)
+	if err == nil {
+		return m, nil
 	}
-	return m, nil
+	// Who inspects says the same, and what mends it.
+	found := Inspect(s, Requirements{Generation: Generation2, Layout: Directory}, time.Now()).Problem()
+	if p, ok := advisory.Of(found); ok {
+		return Material{}, advisory.New(p.ID, "open bootstrap secrets", found, p.Hints...)
+	}
+	return Material{}, advisory.New("secrets-unusable", "open bootstrap secrets", err)
 }
 
 func open(s Snapshot) (Material, error) {

@@ -189,6 +189,9 @@ func rollRefused(operation string, err error) error {
 	return advisory.New(notRolled, operation, err, hints...)
 }
 
+// needConsent is the advisory of what may be in use and is therefore not replaced.
+const needConsent = "secrets-need-consent"
+
 func (o *Outcome) conclude(consented bool) error {
 	o.Remaining = append(o.Remaining, o.After.Bad()...)
 	if len(o.Remaining) == 0 {
@@ -198,7 +201,7 @@ func (o *Outcome) conclude(consented bool) error {
 	for i, f := range o.Remaining {
 		words[i] = f.String()
 	}
-	id := "secrets-need-consent"
+	id := needConsent
 	if consented {
 		id = o.After.Worst().Class.Advisory()
 	}

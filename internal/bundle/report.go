@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"creel/internal/advisory"
 	"creel/internal/health"
 )
 
@@ -120,6 +121,25 @@ func (r Report) Worst() Finding {
 		}
 	}
 	return worst
+}
+
+// Problem is why no gateway proves itself with the set, with what mends it; nil when
+// every member is good.
+func (r Report) Problem() error {
+	if r.Verdict() == health.OK {
+		return nil
+	}
+	return advisory.New(r.Worst().Class.Advisory(), r.String(), nil, r.Commands()...)
+}
+
+// Commands mend a set that is not good. They name consent where nothing less does.
+func (r Report) Commands() []string {
+	id := r.Worst().Class.Advisory()
+	if len(MakePlan(r).Consent()) > 0 && (id == Absent.Advisory() || id == NotYetValid.Advisory()) {
+		id = needConsent
+	}
+	a, _ := advisory.Lookup(id)
+	return a.Commands
 }
 
 // Absent reports that no member exists: there is nothing to lose.

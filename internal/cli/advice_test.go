@@ -140,8 +140,9 @@ func TestDashboardDocumentOfAnError(t *testing.T) {
 	check("claw", "gateway-not-running", "creel gateway start", "dashboard", "claw", "--rotate-token", "--yes")
 	// A mistake in the command line is no matter of the dashboard.
 	p.must(ExitUsage, "dashboard", "claw", "--json", "--port", "x")
-	if p.out.Len() > 0 || p.err.Len() == 0 {
-		t.Errorf("a usage error:\n%s%s", p.out.String(), p.err.String())
+	var refused FailedDocument
+	if err := json.Unmarshal(p.out.Bytes(), &refused); err != nil || refused.Problem == nil || refused.Problem.Advisory != "dashboard-port-invalid" {
+		t.Errorf("a usage error: %v\n%s%s", err, p.out.String(), p.err.String())
 	}
 }
 

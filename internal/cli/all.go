@@ -120,11 +120,15 @@ func (a *app) gatewayStatusAll(ctx context.Context, asJSON bool) error {
 
 // observeGateway is one gateway's document; what keeps it from being asked is in it.
 func (a *app) observeGateway(ctx context.Context, name string) GatewayDocument {
+	roots, err := a.roots()
+	if err != nil {
+		return a.unansweredGateway(name, "unknown", err)
+	}
 	r, err := a.Runtime(name)
 	if err != nil {
 		return a.unansweredGateway(name, "unknown", err)
 	}
-	return a.observe(ctx, name, r)
+	return a.observe(ctx, roots.Gateway(name), r)
 }
 
 // unansweredGateway is a gateway of which nothing can be told, and why.
@@ -163,7 +167,7 @@ func summarizeAll[T any](all []T, problem *ProblemDocument, of func(T) (name str
 		if problem != nil {
 			return verdict, problem.Message
 		}
-		return verdict, "there is no gateway here"
+		return health.SummaryFailed, "nothing has been set up: there is no gateway here"
 	}
 	message := fmt.Sprintf("%d gateways", len(all))
 	if len(all) == 1 {

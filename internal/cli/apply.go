@@ -7,7 +7,6 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"creel/internal/advisory"
 	"creel/internal/credential"
 	"creel/internal/desired"
 	"creel/internal/onboard"
@@ -84,8 +83,8 @@ func (a *app) apply(cmd *cobra.Command, o applyOptions) error {
 	}
 	run := onboard.Options{Gateway: g, Document: wanted}
 	if there {
-		if before.Runtime != wanted.Runtime {
-			return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s", g.Name, before.Runtime), nil)
+		if before.Runtime != wanted.Runtime && begun(g, before) {
+			return onboard.RuntimeChanged(before, wanted.Runtime)
 		}
 		run.Recorded = &before
 		if o.output != "jsonl" {

@@ -161,7 +161,7 @@ func (a *app) provenDashboard(cmd *cobra.Command, o dashboardOptions, machine da
 }
 
 // withoutDashboard is the end of a command that could prove nothing. Whoever asked for
-// a document gets one, unless the command line itself was wrong.
+// a document gets one; of a command line that is wrong Main says it.
 func (a *app) withoutDashboard(ctx context.Context, o dashboardOptions, gatewayName string, why error) error {
 	why = explain(why)
 	code := codeOf(ctx, why)

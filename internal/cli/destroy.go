@@ -58,7 +58,7 @@ func (a *app) destroy(cmd *cobra.Command, name string, yes bool) (err error) {
 	if err := a.confirm(ctx, fmt.Sprintf("Remove sandbox %s and its workspace for good?", name), yes); err != nil {
 		return err
 	}
-	l, _, err := a.lock(cmd)
+	l, _, err := a.lockAny(cmd)
 	if err != nil {
 		return err
 	}
@@ -156,7 +156,7 @@ func (a *app) uninstall(cmd *cobra.Command, o uninstallOptions) (err error) {
 	if err := a.confirm(ctx, "Remove all of this for good?", o.yes); err != nil {
 		return err
 	}
-	l, _, err := a.lock(cmd)
+	l, _, err := a.lockAny(cmd)
 	if err != nil {
 		return err
 	}
@@ -186,6 +186,9 @@ func removalLines(r Removal) []string {
 	}
 	for _, p := range r.Paths {
 		lines = append(lines, "remove  "+p)
+	}
+	for _, s := range r.Stays {
+		lines = append(lines, "stays   "+s)
 	}
 	return lines
 }

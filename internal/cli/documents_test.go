@@ -17,7 +17,7 @@ import (
 // documents are the roots of everything that is printed as JSON.
 func documents() []any {
 	return []any{VersionDocument{}, ListDocument{}, StatusDocument{}, DashboardDocument{}, ForwardsDocument{}, GatewayDocument{}, ServiceDocument{}, GatewaysDocument{}, StatusesDocument{},
-		SecretsDocument{}, SecretsRepairDocument{}, RepairDocument{}, UpgradeDocument{}, InferenceDocument{}, ladder.Event{}}
+		SecretsDocument{}, SecretsRepairDocument{}, RepairDocument{}, UpgradeDocument{}, InferenceDocument{}, FailedDocument{}, ladder.Event{}}
 }
 
 // described is what docs/json.md says or what the structs are: by type, the

@@ -99,9 +99,10 @@ func (r *renderer) step(e ladder.Event) bool {
 		r.progress.Close()
 		r.progress.Step(e.N, e.Of, e.Title)
 	case ladder.Progressed:
-		r.progress.Wait(e.Message)
+		r.progress.Report()(e.Message)
 	case ladder.StepEnded:
-		r.progress.End(ui.MarkOf(e.Verdict), e.Message)
+		// The rest of a failure follows when everything has ended.
+		r.progress.End(ui.MarkOf(e.Verdict), firstLine(e.Message))
 		return true
 	}
 	return false

@@ -76,7 +76,7 @@ Nothing is changed and nothing is probed; "creel status" judges.`,
 			} else {
 				a.renderForwards(doc)
 			}
-			if unknown := !doc.Answered && (len(doc.Forwards) > 0 || doc.Problem != nil && doc.Problem.Advisory != "gateway-not-running"); unknown {
+			if unknown := !doc.Answered && (len(doc.Forwards) > 0 || doc.Problem != nil && !noGateway(doc.Problem)); unknown {
 				return errors.Join(err, exitCode(ExitUnknown))
 			}
 			return err

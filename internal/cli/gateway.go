@@ -16,6 +16,7 @@ import (
 	"creel/internal/gateway"
 	"creel/internal/health"
 	"creel/internal/printable"
+	"creel/internal/state"
 )
 
 func (a *app) gatewayCommand() *cobra.Command {
@@ -46,11 +47,18 @@ func (a *app) gatewayServe() *cobra.Command {
 		Example: "  creel gateway serve",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			name, err := a.gatewayName()
+			g, err := a.paths()
+			if err == nil {
+				err = setUp(g)
+			}
 			if err != nil {
 				return err
 			}
-			return a.Serve(cmd.Context(), name)
+			err = a.Serve(cmd.Context(), g.Name)
+			if told := (*gateway.Told)(nil); errors.As(err, &told) {
+				return exitCode(codeOf(cmd.Context(), err))
+			}
+			return err
 		},
 	}
 }
@@ -108,8 +116,17 @@ func (a *app) restartGateway(ctx context.Context, r gateway.Runtime, p *ui.Progr
 	if err := gateway.Restart(ctx, r, p.Report()); err != nil {
 		return fmt.Errorf("restart the gateway: %w", err)
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	a.runs(ctx, r, p)
 	return nil
+}
+
+// runs says that the gateway was started, and leads OpenShell clients to where it is
+// now, if Creel told them where it was. That fails no start.
+func (a *app) runs(ctx context.Context, r gateway.Runtime, p *ui.Progress) {
+	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	if err := a.attach(ctx); err != nil {
+		a.Streams.Problem(explain(err))
+	}
 }
 
 func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress) error {
@@ -117,7 +134,7 @@ func (a *app) startGateway(ctx context.Context, r gateway.Runtime, p *ui.Progres
 	if err := r.Start(ctx, p.Report()); err != nil {
 		return fmt.Errorf("start the gateway: %w", err)
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(r.Endpoint()))
+	a.runs(ctx, r, p)
 	return nil
 }
 
@@ -127,10 +144,10 @@ func (a *app) stopGateway(ctx context.Context, r gateway.Runtime, p *ui.Progress
 		return fmt.Errorf("stop the gateway: %w", err)
 	}
 	if _, housed := r.(gateway.Housing); housed {
-		p.End(ui.MarkOK, "gateway has ended, and the sandboxes in it with it")
+		p.End(ui.MarkOK, "gateway is stopped, and the sandboxes in it with it")
 		return nil
 	}
-	said := "gateway has ended"
+	said := "gateway is stopped" // now, or it was
 	if _, noticed := r.(gateway.Disturber); !noticed {
 		said += "; sandboxes go on"
 	}
@@ -194,7 +211,7 @@ With --all every gateway is asked at the same time; the verdict is the worst.`,
 			if err != nil {
 				return err
 			}
-			doc := a.observe(cmd.Context(), g.Name, r)
+			doc := a.observe(cmd.Context(), g, r)
 			if asJSON {
 				err = a.Streams.JSON(doc)
 			} else {
@@ -215,11 +232,14 @@ func allFlag(cmd *cobra.Command, to *bool) {
 }
 
 // observe asks one gateway, and the service that may keep it.
-func (a *app) observe(ctx context.Context, name string, r gateway.Runtime) GatewayDocument {
+func (a *app) observe(ctx context.Context, g state.Gateway, r gateway.Runtime) GatewayDocument {
 	began := time.Now()
-	service := a.lookAtService(ctx, name)
+	service := a.lookAtService(ctx, g.Name)
 	o := r.Observe(ctx)
-	doc := gatewayDocument(name, r.Name(), o)
+	if p, ok := advisory.Of(setUp(g)); ok {
+		o.Reason, o.Message, o.Hints = p.ID, p.Error(), p.Commands()
+	}
+	doc := gatewayDocument(g.Name, r.Name(), o)
 	doc.addService(service(o), o)
 	doc.Elapsed = health.Micros(time.Since(began))
 	return a.gatewayAbout(doc)
@@ -342,7 +362,7 @@ func (a *app) gatewayLogs() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			r, err := a.Runtime(g.Name)
+			r, err := a.runtime(g)
 			if err != nil {
 				return err
 			}

@@ -82,7 +82,7 @@ func (a *app) upgrade(cmd *cobra.Command, o upgradeOptions) (err error) {
 		}
 		defer unlock(l, &err)
 	}
-	r, err := a.Runtime(g.Name)
+	r, err := a.runtime(g)
 	if err != nil {
 		return err
 	}
@@ -133,7 +133,7 @@ func (a *app) carryOut(ctx context.Context, u gateway.Upgrader, o upgradeOptions
 	if err := u.Upgrade(ctx, o.UpgradeOptions, p.Report()); err != nil {
 		return err
 	}
-	p.End(ui.MarkOK, "gateway runs at "+address(u.Endpoint()))
+	a.runs(ctx, u, p)
 	return nil
 }
 
@@ -166,8 +166,12 @@ func (a *app) renderUpgrade(doc UpgradeDocument) {
 	for _, d := range doc.Differs {
 		table.Row("differs", credential.Redact(d))
 	}
-	table.Row("from", doc.From.String())
-	table.Row("to", doc.To.String())
+	if same := doc.From.String(); same == doc.To.String() && doc.From != (ProgramDocument{}) {
+		table.Row("program", same+", as it is")
+	} else {
+		table.Row("from", same)
+		table.Row("to", doc.To.String())
+	}
 	disturbs := "nobody"
 	if len(doc.Disturbs) > 0 {
 		disturbs = strings.Join(doc.Disturbs, ", ")

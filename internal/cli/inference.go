@@ -244,7 +244,7 @@ func (a *app) walkQuietly(ctx context.Context, g state.Gateway, layers []layer.L
 	defer p.Close()
 	return ladder.Walk(ctx, layers, ladder.Options{Journal: journal, Report: func(e ladder.Event) {
 		if e.Type == ladder.Progressed {
-			p.Wait(e.Message)
+			p.Report()(e.Message)
 		}
 	}})
 }

@@ -147,7 +147,7 @@ func listEntry(s gateway.Inspection, isRecorded bool) ListEntry {
 
 // unknown reports that there may be sandboxes that nobody could tell of.
 func (d ListDocument) unknown() bool {
-	return !d.Answered && (len(d.Sandboxes) > 0 || d.Problem != nil && d.Problem.Advisory != "gateway-not-running")
+	return !d.Answered && (len(d.Sandboxes) > 0 || d.Problem != nil && !noGateway(d.Problem))
 }
 
 func (a *app) renderList(doc ListDocument) {
@@ -242,7 +242,11 @@ func problemDocument(err error) *ProblemDocument {
 
 // sayProblem prints a problem as talk.
 func (a *app) sayProblem(p *ProblemDocument) {
-	a.Streams.Say("%s %s", a.Streams.ErrTerminal.Verdict(ui.MarkUnknown), p.Message)
+	verdict := a.Streams.ErrTerminal.Verdict(ui.MarkUnknown) + " "
+	if p.Advisory == "gateway-not-set-up" {
+		verdict = "" // that is known
+	}
+	a.Streams.Say("%s%s", verdict, p.Message)
 	if p.Advisory != "" {
 		a.Streams.Say("%s: %s", p.Advisory, p.Title)
 	}

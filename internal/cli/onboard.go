@@ -37,6 +37,8 @@ const outputDocument = "document"
 type runOptions struct {
 	plan, yes bool
 	output    string
+	// judges: the exit code is the verdict's also where only the plan is wanted.
+	judges bool
 }
 
 // aliases are further names of onboard's flags, for users of other tools and for
@@ -193,7 +195,7 @@ func (a *app) onboard(cmd *cobra.Command, o onboardOptions) error {
 	var before *desired.Document
 	if there {
 		before = &doc
-		in.Recorded = before
+		in.Recorded, in.Begun = before, begun(g, doc)
 		if o.fresh {
 			if err := forget(&in, doc); err != nil {
 				return err
@@ -307,7 +309,7 @@ func (a *app) run(cmd *cobra.Command, r runOptions, o onboard.Options, about str
 		return err
 	case out.Declined:
 		return declined()
-	case r.plan && r.output != outputDocument:
+	case r.plan && !r.judges:
 		return nil
 	}
 	return asError(ofSummary(out.Summary))

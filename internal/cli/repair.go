@@ -32,12 +32,13 @@ func (a *app) repairCommand() *cobra.Command {
 		Long: `Look at every layer, lowest first, and mend those that failed, as they are recorded;
 what is well is left alone. Nothing is mended that could not be determined, and
 nothing that is in use is replaced: what needs your decision is named with the
-command for it. The exit code is that of the verdict afterwards.`,
+command for it. The exit code is that of the verdict afterwards, with --plan of the
+verdict now.`,
 		Example: "  creel repair --plan\n  creel repair --yes",
 		GroupID: "start",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			r.output = "text"
+			r.output, r.judges = "text", true
 			if asJSON {
 				r.output = outputDocument
 				a.Streams.Interactive = false

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 
@@ -24,6 +25,8 @@ const DefaultGateway = "creel"
 // interrupt.
 func Main(ctx context.Context, args []string, deps Deps) int {
 	a := &app{Deps: deps, args: args}
+	said := &written{Writer: a.Streams.Out}
+	a.Streams.Out = said
 	root := newRoot(a)
 	root.SetArgs(args)
 	root.SetOut(a.Streams.Out)
@@ -48,7 +51,36 @@ func Main(ctx context.Context, args []string, deps Deps) int {
 		a.Streams.Sandbox = sandboxOf(notMended.Result.Subject)
 	}
 	a.Streams.Problem(err)
+	if asked := ran.Flags().Lookup("json"); !said.any && asked != nil && asked.Value.String() == "true" {
+		a.failedDocument(err)
+	}
 	return exit
+}
+
+// written remembers whether anything was written.
+type written struct {
+	io.Writer
+	any bool
+}
+
+func (w *written) Write(b []byte) (int, error) {
+	w.any = w.any || len(b) > 0
+	return w.Writer.Write(b)
+}
+
+// FailedDocument is what a command prints with --json that ended before there was
+// anything else to say.
+type FailedDocument struct {
+	Problem *ProblemDocument `json:"problem"`
+}
+
+func (a *app) failedDocument(why error) {
+	p := problemDocument(why)
+	if name, err := a.gatewayName(); err == nil {
+		p = a.problemAbout(name, p)
+	}
+	// The exit code is that of a failure already.
+	_ = a.Streams.JSON(FailedDocument{Problem: p})
 }
 
 // explain gives an advisory to errors of contracts that cannot name one.
@@ -214,8 +246,21 @@ func (a *app) paths() (state.Gateway, error) {
 	return roots.Gateway(name), nil
 }
 
-// lock takes the gateway's lock for a command that changes something.
+// lock takes the gateway's lock for a command that changes something of a gateway that
+// has been set up.
 func (a *app) lock(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
+	g, err := a.paths()
+	if err == nil {
+		err = setUp(g)
+	}
+	if err != nil {
+		return nil, g, err
+	}
+	return a.lockAny(cmd)
+}
+
+// lockAny is lock for a command that makes or removes what there is of a gateway.
+func (a *app) lockAny(cmd *cobra.Command) (*state.Lock, state.Gateway, error) {
 	g, err := a.paths()
 	if err != nil {
 		return nil, g, err

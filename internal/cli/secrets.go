@@ -85,8 +85,11 @@ type survey struct {
 // unknown: the exit code says so, and nothing is done about it.
 func (a *app) surveySecrets(ctx context.Context, p Place) (survey, error) {
 	target, err := a.secretsTarget(ctx, p)
-	if err != nil {
+	switch {
+	case err != nil && (p.Kind == PlaceRuntime || isUsage(err)):
 		return survey{}, err
+	case err != nil: // where the cluster is cannot be read either
+		return survey{}, &unknownError{p.explain(fmt.Errorf("read bootstrap secrets: %w", err))}
 	}
 	want, snapshot, err := bundle.Survey(ctx, target)
 	switch {
@@ -138,7 +141,8 @@ func (a *app) secretsInspect() *cobra.Command {
 		Short: "Say how each bootstrap secret is",
 		Long: `Say how each bootstrap secret is: what it is, whom it names, until when it is valid,
 what is wrong with it and what a repair would do. Nothing is changed. The exit code
-is that of the verdict; what cannot be read, or has no gateway yet, is unknown (4).`,
+is that of the verdict; what cannot be read, or is in a cluster that has no gateway
+yet, is unknown (4).`,
 		Example: "  creel gateway secrets inspect\n  creel gateway secrets inspect --json\n  creel gateway secrets inspect --context NAME --namespace openshell",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -207,7 +211,11 @@ func (a *app) renderSecrets(p Place, doc SecretsDocument) {
 		a.Streams.Print("  %s %s", t.Glyph(ui.MarkDegraded), c.Message)
 	}
 	if doc.Verdict == health.SummaryFailed {
-		a.Streams.Next(p.command("creel gateway secrets repair"))
+		repair := "creel gateway secrets repair"
+		if slices.ContainsFunc(doc.Plan, func(s SecretsStepDetail) bool { return s.NeedsConsent }) {
+			repair += " --replace" // without it a repair would refuse
+		}
+		a.Streams.Next(p.command(repair))
 	}
 }
 

@@ -49,7 +49,8 @@ func (a *app) secretsRepair() *cobra.Command {
 		Long: `Issue again what is missing or broken, and only that. What may be in use is only
 replaced with --replace; the old values are kept in a backup, and a gateway in a
 cluster is rolled so that it takes the new ones. What could not be read is unknown
-and is never repaired (exit code 4); where there is no gateway yet nothing is done.`,
+and is never repaired (exit code 4). In a cluster where there is no gateway yet
+nothing is done; on this machine a gateway gets its secrets before its first start.`,
 		Example: "  creel gateway secrets repair --plan\n  creel gateway secrets repair --replace --yes\n" +
 			"  creel gateway secrets repair --context NAME --namespace openshell",
 		Args: cobra.NoArgs,
@@ -89,7 +90,7 @@ func (a *app) repairSecrets(cmd *cobra.Command, o repairOptions) (err error) {
 	// A cluster has its own way to keep two writers apart; what is on this machine has
 	// none.
 	if !o.plan && (place.Kind == PlaceRuntime || place.Recorded) {
-		l, _, problem := a.lock(cmd)
+		l, _, problem := a.lockAny(cmd)
 		if problem != nil {
 			return problem
 		}
@@ -156,7 +157,7 @@ func (a *app) afterRepair(ctx context.Context, o repairOptions, p Place, before 
 		default:
 			hints = []string{p.command("creel gateway restart"), p.command("creel onboard")}
 		}
-		return hints, a.attach(ctx, p.Gateway)
+		return hints, a.attach(ctx)
 	}
 	if out.Rolled {
 		a.Streams.Say("the gateway starts again with its new secrets")
@@ -180,7 +181,7 @@ func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, befor
 	what, err := a.AttachRegistration(p.Gateway, files, belongs, o.attach && !p.Recorded)
 	switch {
 	case err == nil && what == "of-this-machine" && p.Recorded:
-		return nil, a.attach(ctx, p.Gateway) // for this very gateway
+		return nil, a.attach(ctx) // for this very gateway
 	case err == nil && what == "not-proven" && p.Recorded && o.attach:
 		what, err = a.AttachRegistration(p.Gateway, files, belongs, true)
 	}
@@ -202,14 +203,14 @@ func (a *app) attachCluster(ctx context.Context, o repairOptions, p Place, befor
 
 // attach brings the registration for OpenShell clients up to date, if there is
 // one of ours. It is the registration's own layer that does it.
-func (a *app) attach(ctx context.Context, gatewayName string) (err error) {
+func (a *app) attach(ctx context.Context) (err error) {
 	g, err := a.paths()
 	if err != nil {
 		return err
 	}
 	doc, _, err := recorded(g)
 	if err != nil {
-		doc = desired.New(gatewayName) // the secrets are good all the same
+		doc = desired.New(g.Name) // the secrets are good all the same
 	}
 	stack, err := a.Layers(ctx, doc, Scope{Only: []layer.ID{layer.Registration}})
 	if err != nil {
@@ -225,9 +226,9 @@ func (a *app) attach(ctx context.Context, gatewayName string) (err error) {
 		}
 		for _, do := range l.Plan(ctx, found) {
 			if err := l.Mend(ctx, do, func(m string) { a.Streams.Say("%s", m) }); err != nil {
-				return fmt.Errorf("attach the registration again: %w", err)
+				return fmt.Errorf("register the gateway for OpenShell clients again: %w", err)
 			}
-			a.Streams.Say("the registration for OpenShell clients has the new certificate")
+			a.Streams.Say("OpenShell clients find the gateway again: its registration was written anew")
 		}
 	}
 	return nil

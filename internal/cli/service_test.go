@@ -3,10 +3,12 @@ package cli
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"creel/internal/advisory"
 	"creel/internal/budget"
 	"creel/internal/gateway"
 	"creel/internal/health"
@@ -114,7 +116,7 @@ func TestSummarizeAll(t *testing.T) {
 		verdict health.Summary
 		message string
 	}{
-		{nil, nil, unknown, "there is no gateway here"},
+		{nil, nil, failed, "nothing has been set up: there is no gateway here"},
 		{nil, &ProblemDocument{Message: "it cannot be listed"}, unknown, "it cannot be listed"},
 		{[]one{{"a", ok}}, nil, ok, "1 gateway"},
 		{[]one{{"a", ok}, {"b", ok}}, nil, ok, "2 gateways"},
@@ -126,5 +128,24 @@ func TestSummarizeAll(t *testing.T) {
 		if v, m := summarizeAll(c.all, c.problem, of); v != c.verdict || m != c.message {
 			t.Errorf("%v: %s %q, want %s %q", c.all, v, m, c.verdict, c.message)
 		}
+	}
+}
+
+// A daemon whose launcher was told why it ends says it to nobody else.
+func TestServeSaysItOnce(t *testing.T) {
+	p := newProgram(t)
+	p.must(ExitOK, "onboard")
+	failure := advisory.New("database-newer", "a newer one wrote it", nil)
+	var serve error
+	p.change = func(d *Deps) { d.Serve = func(context.Context, string) error { return serve } }
+	serve = failure
+	p.must(ExitFailed, "gateway", "serve")
+	if !strings.Contains(p.err.String(), "a newer one wrote it") {
+		t.Errorf("in the foreground: %q", p.err.String())
+	}
+	serve = &gateway.Told{Err: failure}
+	p.must(ExitFailed, "gateway", "serve")
+	if p.err.Len() > 0 {
+		t.Errorf("it says %q", p.err.String())
 	}
 }

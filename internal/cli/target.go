@@ -30,13 +30,45 @@ func recorded(g state.Gateway) (desired.Document, bool, error) {
 	return d, true, nil
 }
 
+// setUp refuses a gateway of which there is nothing: nobody can be asked, and there is
+// nothing to start or to stop. Where that cannot be told, the command goes on and says
+// what it meets.
+func setUp(g state.Gateway) error {
+	if there, err := g.SetUp(); there || err != nil {
+		return nil //nolint:nilerr // unknown is not absent
+	}
+	return advisory.New("gateway-not-set-up", "nothing has been set up for gateway "+g.Name, nil)
+}
+
+// begun reports whether a recorded gateway has come to be, and with it its runtime. It
+// counts as one where that cannot be told: one that somebody else runs leaves no trace
+// here.
+func begun(g state.Gateway, recorded desired.Document) bool {
+	yes, err := g.Begun()
+	return yes || err != nil || recorded.Runtime == desired.External
+}
+
+// runtime is the runtime of a gateway that has been set up.
+func (a *app) runtime(g state.Gateway) (gateway.Runtime, error) {
+	if err := setUp(g); err != nil {
+		return nil, err
+	}
+	return a.Runtime(g.Name)
+}
+
+// noGateway reports a problem that says positively that no gateway runs, which
+// therefore keeps nothing back.
+func noGateway(p *ProblemDocument) bool {
+	return p != nil && (p.Advisory == "gateway-not-running" || p.Advisory == "gateway-not-set-up")
+}
+
 // withGateway connects to the gateway that is meant and calls use.
 func (a *app) withGateway(ctx context.Context, use func(gateway.Client) error) (err error) {
 	g, err := a.paths()
 	if err != nil {
 		return err
 	}
-	r, err := a.Runtime(g.Name)
+	r, err := a.runtime(g)
 	if err != nil {
 		return err
 	}

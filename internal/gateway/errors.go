@@ -8,3 +8,12 @@ var ErrNotFound = errors.New("not found")
 
 // ErrAlreadyExists is wrapped when an object of that name exists.
 var ErrAlreadyExists = errors.New("already exists")
+
+// Told is the error of a daemon whose launcher was told of it and whose log holds it:
+// nobody else has to be.
+type Told struct{ Err error }
+
+func (t *Told) Error() string { return t.Err.Error() }
+
+// Unwrap returns the error.
+func (t *Told) Unwrap() error { return t.Err }

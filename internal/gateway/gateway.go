@@ -65,7 +65,8 @@ type Identity struct {
 	BuildID    string
 }
 
-// Progress receives one sentence about observed state, e.g. "waiting for health".
+// Progress receives one sentence about observed state, e.g. "waiting for health". One
+// that begins with "warning: " is worth knowing afterwards, too.
 type Progress func(message string)
 
 // Runtime runs one gateway.

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"fmt"
 
 	"creel/internal/health"
 )
@@ -58,6 +59,15 @@ func Disturbed(ctx context.Context, r Runtime) []string {
 	return nil
 }
 
+// Startable is a Runtime that knows beforehand what a start would fail for.
+type Startable interface {
+	Runtime
+	// Startable says why the gateway that would be started now could not come up, as far
+	// as that shows while another one still runs; nil where nothing does. It may make
+	// ready what a start needs; what runs is left alone.
+	Startable(ctx context.Context) error
+}
+
 // Restart stops and starts a gateway, unless its runtime has another way. One that works and would be started otherwise
 // than it runs is upgraded, so that there is a way back.
 func Restart(ctx context.Context, r Runtime, report Progress) error {
@@ -67,6 +77,11 @@ func Restart(ctx context.Context, r Runtime, report Progress) error {
 	if u, ok := r.(Upgrader); ok {
 		if o := r.Observe(ctx); o.Verdict == health.OK && len(o.Drift) > 0 {
 			return u.Upgrade(ctx, UpgradeOptions{}, report)
+		}
+	}
+	if s, ok := r.(Startable); ok {
+		if err := s.Startable(ctx); err != nil {
+			return fmt.Errorf("nothing was stopped, because nothing could be started: %w", err)
 		}
 	}
 	if err := r.Stop(ctx, report); err != nil {

@@ -10,6 +10,9 @@ import (
 	"creel/internal/health"
 )
 
+// GatewayDiffers is the advisory of a gateway that works, and not as it is wanted.
+const GatewayDiffers = "gateway-differs"
+
 type gatewayLayer struct {
 	runtime gateway.Runtime
 	session *Session
@@ -56,13 +59,13 @@ func (g *gatewayLayer) Inspect(ctx context.Context) health.Result {
 	o := g.runtime.Observe(ctx)
 	r := health.Result{Verdict: o.Verdict, Reason: o.Reason, Message: o.Message, Evidence: o.Evidence, Hints: o.Hints, Absent: o.Absent}
 	if o.Verdict == health.OK && g.port != 0 && o.Endpoint.Port != g.port {
-		d := failed("gateway-differs", "%s is on port %d, %d is wanted", g.name, o.Endpoint.Port, g.port)
+		d := failed(GatewayDiffers, "%s is on port %d, %d is wanted", g.name, o.Endpoint.Port, g.port)
 		d.Evidence = o.Evidence
 		return d
 	}
 	if g.tls != nil && o.Verdict == health.OK {
 		if wrong := g.tls(o.Endpoint); wrong != "" {
-			d := failed("gateway-differs", "%s %s", g.name, wrong)
+			d := failed(GatewayDiffers, "%s %s", g.name, wrong)
 			d.Evidence = o.Evidence
 			return d
 		}

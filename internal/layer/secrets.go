@@ -41,7 +41,7 @@ func (s *secretsLayer) Inspect(ctx context.Context) health.Result {
 		r.Caveats = report.Caveats
 	case health.Failed:
 		r = failed("secrets-"+string(worst.Class), "%s", report)
-		r.Absent = report.Absent()
+		r.Absent, r.Hints = report.Absent(), report.Commands()
 	default:
 		r = failed("secrets-unknown", "%s", report)
 		r.Verdict = health.Unknown

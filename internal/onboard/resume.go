@@ -32,7 +32,14 @@ func resumed(entries []ladder.Entry, layers []layer.Layer, found []health.Result
 		case l.ID() == layer.Gateway && good:
 			said = append(said, "[resume] Skipping gateway (running)")
 		case l.ID() == layer.Gateway && worked[l.Subject()]:
-			said = append(said, "[resume] Recorded gateway is unhealthy; "+found[i].Message)
+			how := "is unhealthy"
+			switch {
+			case found[i].Reason == layer.GatewayDiffers:
+				how = "is not as wanted"
+			case found[i].Verdict == health.Unknown:
+				how = "could not be asked"
+			}
+			said = append(said, "[resume] Recorded gateway "+how+"; "+found[i].Message)
 		case l.ID() == layer.Sandbox && good:
 			said = append(said, "[resume] Skipping sandbox")
 		case l.ID() == layer.Sandbox && found[i].Absent && worked[l.Subject()]:

@@ -42,6 +42,7 @@ type Inputs struct {
 	// GatewayOnly wants the gateway alone: no sandbox and no model provider.
 	GatewayOnly bool
 	Recorded    *desired.Document            // nil when nothing is recorded
+	Begun       bool                         // the recorded gateway has come to be, and keeps its runtime
 	Fresh       bool                         // Recorded holds no answers about the model
 	ReadFile    func(string) ([]byte, error) // nil is os.ReadFile
 	Prompter    Prompter
@@ -55,6 +56,12 @@ type Settled struct {
 	Notes    []string          // what a person should know, one sentence each
 }
 
+// RuntimeChanged refuses a gateway that has come to be another runtime.
+func RuntimeChanged(recorded desired.Document, wanted string) error {
+	return advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s", recorded.Name, recorded.Runtime), nil,
+		"creel onboard --gateway OTHER --runtime "+wanted, "creel uninstall")
+}
+
 // Settle decides what is wanted: flags, then the environment, then what is
 // recorded, then prompts, then defaults. Mistakes are usage problems that name
 // the flag or the variable.
@@ -64,21 +71,26 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 		s.ReadFile = os.ReadFile
 	}
 	doc := desired.New(in.Gateway)
-	if in.Recorded != nil {
-		doc = *in.Recorded
+	wanted, from := s.given(Runtime)
+	switch {
+	case s.Recorded == nil:
+	case !s.Begun && slices.Contains(desired.Runtimes(), wanted) && wanted != s.Recorded.Runtime:
+		s.Recorded = nil // it came to nothing
+	default:
+		doc = *s.Recorded
 	}
 	if err := s.conflicts(); err != nil {
 		return Settled{}, err
 	}
-	if v, from := s.given(Runtime); v != "" {
+	if wanted != "" {
 		switch {
-		case !slices.Contains(desired.Runtimes(), v):
-			return Settled{}, invalid(from, fmt.Errorf("runtime %q is not supported; supported are %s", v, strings.Join(desired.Runtimes(), ", ")))
-		case in.Recorded != nil && v != doc.Runtime:
+		case !slices.Contains(desired.Runtimes(), wanted):
+			return Settled{}, invalid(from, fmt.Errorf("runtime %q is not supported; supported are %s", wanted, strings.Join(desired.Runtimes(), ", ")))
+		case s.Recorded != nil && wanted != doc.Runtime:
 			// What one runtime left on disk and in processes is not another's to use.
-			return Settled{}, advisory.New("runtime-changed", fmt.Sprintf("gateway %s is of runtime %s", doc.Name, doc.Runtime), nil)
+			return Settled{}, RuntimeChanged(doc, wanted)
 		}
-		doc.Runtime, doc.Driver = v, desired.DriverOf(v)
+		doc.Runtime, doc.Driver = wanted, desired.DriverOf(wanted)
 	}
 	if v, from := s.given(Driver); v != "" {
 		if want := desired.DriverOf(doc.Runtime); v != want {
@@ -124,7 +136,7 @@ func Settle(ctx context.Context, in Inputs) (Settled, error) {
 	doc = doc.With(box)
 	var key credential.Secret
 	var notes []string
-	if doc.Inference, key, notes, err = s.inference(ctx, doc.Inference, in.Recorded == nil || in.Fresh); err != nil {
+	if doc.Inference, key, notes, err = s.inference(ctx, doc.Inference, s.Recorded == nil || s.Fresh); err != nil {
 		return Settled{}, err
 	}
 	doc = doc.WithDefaults()

@@ -252,7 +252,7 @@ func TestSettleRefuses(t *testing.T) {
 		{"key with a space", with("credential-env", "K"), nil, map[string]string{"K": canary + " x"}, nil, "provider-credential", []string{"custom"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			_, err := Settle(t.Context(), Inputs{Gateway: "creel", Flags: c.flags, Command: c.command, Recorded: c.recorded,
+			_, err := Settle(t.Context(), Inputs{Gateway: "creel", Flags: c.flags, Command: c.command, Recorded: c.recorded, Begun: true,
 				Getenv: func(n string) string { return c.env[n] }})
 			if err == nil {
 				t.Fatal("was accepted")
@@ -515,5 +515,24 @@ func TestProvidersAreTheSameEverywhere(t *testing.T) {
 		if len(p.offered) != len(inference.Names()) || strings.Contains(q.Meaning, "anthropic") {
 			t.Errorf("%q and %q hold more than is supported", p.offered, q.Meaning)
 		}
+	}
+}
+
+// A gateway that came to nothing does not keep its name to its runtime, and what was
+// settled for that is asked for anew; one that has come to be does, and the advice names
+// the runtime that was asked for.
+func TestSettleAnotherRuntime(t *testing.T) {
+	recorded := desired.New("creel")
+	recorded.Runtime, recorded.Driver, recorded.Gateway.TLS = desired.OpenShell, desired.DriverOf(desired.OpenShell), desired.Plaintext
+	recorded = recorded.With(desired.Sandbox{Name: "box", Agent: "command", Command: []string{"true"}}).WithDefaults()
+	in := Inputs{Gateway: "creel", Flags: map[Key]string{Runtime: desired.K3s}, Recorded: &recorded, GatewayOnly: true, Getenv: func(string) string { return "" }}
+	s, err := Settle(t.Context(), in)
+	if d := s.Document; err != nil || d.Runtime != desired.K3s || d.Gateway.TLS != "" || len(d.Sandboxes) != 0 {
+		t.Errorf("%+v, %v", d, err)
+	}
+	in.Begun, in.GatewayOnly = true, false
+	_, err = Settle(t.Context(), in)
+	if p, ok := advisory.Of(err); !ok || p.ID != "runtime-changed" || p.Commands()[0] != "creel onboard --gateway OTHER --runtime k3s" {
+		t.Errorf("%v", err)
 	}
 }

@@ -134,6 +134,23 @@ func union(a, b []string) []string {
 	return all
 }
 
+// Ours lists what Remove would remove: the registration's directory and the note of the
+// active gateway. What cannot be told is not among it.
+func Ours(g state.Gateway) []string {
+	rec, err := readRecord(g)
+	if err != nil || rec.Version == 0 {
+		return nil
+	}
+	var ours []string
+	if f, err := look(rec.Directory); err == nil && f.exists && rec.ours(rec.Directory, f) {
+		ours = append(ours, rec.Directory)
+	}
+	if active, err := readActive(activePath(g)); rec.Active && err == nil && active == g.Name {
+		ours = append(ours, activePath(g))
+	}
+	return ours
+}
+
 // Remove takes back what Write did and nothing else: the files that are ours,
 // the active gateway if it names this one and Creel set it, and directories
 // that Creel made and that are empty. Removing what is gone changes nothing. A

@@ -137,6 +137,7 @@ func TestE2E(t *testing.T) {
 	t.Run("executable", testExecutable)
 	t.Run("damage", testDamage)
 	t.Run("service", testService)
+	t.Run("gateway-life", testGatewayLife)
 	t.Run("many-gateways", testManyGateways)
 	t.Run("speed", testSpeed)
 }

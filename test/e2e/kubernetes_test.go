@@ -113,7 +113,7 @@ func testGatewayKubernetes(t *testing.T) {
 		eventually(t, "the pod hangs", func() bool {
 			return strings.Contains(string(h.g.c.Must(t, "GET", h.n.path("events"), nil)), "FailedMount")
 		})
-		if r := h.run("gateway", "status"); r.code != 1 || !strings.Contains(r.stdout, "gateway-not-running") {
+		if r := h.run("gateway", "status"); r.code != 1 || !strings.Contains(r.stdout, "gateway-not-set-up") {
 			t.Errorf("before anything is recorded: exit %d\n%s", r.code, r.stdout)
 		}
 		r := h.onboarded(0)

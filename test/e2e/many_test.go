@@ -75,7 +75,7 @@ func testManyGateways(t *testing.T) {
 	s, _ := owner.status()
 
 	h := newHome(t)
-	if r := h.run("gateway", "status", "--all"); r.code != 4 || !strings.Contains(r.stdout, "there is no gateway here") {
+	if r := h.run("gateway", "status", "--all"); r.code != 1 || !strings.Contains(r.stdout, "there is no gateway here") {
 		t.Errorf("without any: exit %d\n%s", r.code, r.stdout)
 	}
 	h.must(0, "gateway", "secrets", "repair")

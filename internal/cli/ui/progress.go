@@ -78,8 +78,16 @@ func (p *Progress) Wait(message string) {
 	fmt.Fprintln(p.w, "  "+p.ellipsis(message))
 }
 
-// Report is Wait in the form that contracts take.
-func (p *Progress) Report() func(string) { return p.Wait }
+// Report takes what contracts report: each message is waited for, and a warning stays.
+func (p *Progress) Report() func(string) {
+	return func(message string) {
+		if strings.HasPrefix(message, "warning: ") {
+			p.Line(message)
+			return
+		}
+		p.Wait(message)
+	}
+}
 
 // End replaces the live line by how the work ended. A step without a wait has no
 // duration.

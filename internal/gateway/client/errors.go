@@ -3,6 +3,8 @@ package client
 import (
 	"context"
 	"fmt"
+	"regexp"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +24,23 @@ const errorDomain = "creel"
 // gateway.
 const clockSlack = time.Second
 
+// wrapping is what gRPC puts around the error of a connection, layer by layer.
+var wrapping = regexp.MustCompile(`^(?:rpc error: code = \w+ desc = |connection error: desc = |transport: |[Ee]rror while dialing: |authentication handshake failed: |last (?:connection )?error: )`)
+
+// plain is a message of gRPC without the words that only gRPC's authors understand.
+func plain(message string) string {
+	for {
+		inner := message[len(wrapping.FindString(message)):]
+		if unquoted, err := strconv.Unquote(inner); err == nil {
+			inner = unquoted
+		}
+		if inner == message {
+			return message
+		}
+		message = inner
+	}
+}
+
 // problem turns what gRPC returned into what gateway.Client promises. A call that
 // ended with its context returns the context's cause, a budget for one.
 func (c *client) problem(ctx context.Context, operation string, err error) error {
@@ -29,7 +48,7 @@ func (c *client) problem(ctx context.Context, operation string, err error) error
 		return nil
 	}
 	s := status.Convert(err)
-	cause := fmt.Errorf("%s: %s", operation, s.Message())
+	cause := fmt.Errorf("%s: %s", operation, plain(s.Message()))
 	// A deadline travels with the call, and the gateway's clock may strike first.
 	if deadline, ok := ctx.Deadline(); ok && s.Code() == codes.DeadlineExceeded && time.Until(deadline) < clockSlack {
 		<-ctx.Done()

@@ -17,6 +17,7 @@ import (
 	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
 	"creel/internal/gateway/client"
+	"creel/internal/gateway/evidence"
 	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
@@ -78,19 +79,21 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
 	err := launch.ReadLog(ctx, w, r.cfg.Gateway.Log(), lines, follow)
 	if errors.Is(err, os.ErrNotExist) {
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), nil)
 	}
 	return err
 }
 
-// Dial connects with the client certificate.
+// Dial connects with the client certificate to a daemon that lives; where none does it
+// says so as Observe would.
 func (r *Runtime) Dial(ctx context.Context) (gateway.Client, error) {
-	m, err := readMarker(r.cfg.Gateway)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running", r.cfg.Gateway.Name), nil)
-	case err != nil:
-		return nil, err
+	var c evidence.Chain
+	m, _, absent := r.askProcess(&c)
+	switch problem := r.unusable(ctx, absent); {
+	case problem != nil:
+		return nil, advisory.New(c.Reason, fmt.Sprintf("gateway %s cannot be asked: %s, and none can start: %s", r.cfg.Gateway.Name, c.Message, problem), nil, problem.Commands()...)
+	case c.Broken():
+		return nil, advisory.New(c.Reason, fmt.Sprintf("gateway %s cannot be asked: %s", r.cfg.Gateway.Name, c.Message), nil)
 	}
 	material, err := loadMaterial(ctx, r.cfg.Gateway)
 	if err != nil {

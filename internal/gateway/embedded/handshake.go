@@ -130,17 +130,19 @@ func (l *launcher) ready(id string, e endpoint) {
 	l.close()
 }
 
-// failed tells the launcher why the daemon does not serve.
-func (l *launcher) failed(err error) {
+// failed tells the launcher why the daemon does not serve, and reports whether it was
+// told: whoever listens to nobody is not.
+func (l *launcher) failed(err error) (told bool) {
 	if l == nil || l.up == nil {
-		return
+		return false
 	}
 	a := answer{Nonce: l.hello.Nonce, PID: os.Getpid(), Error: credential.Redact(err.Error())}
 	if p, ok := advisory.Of(err); ok {
 		a.Advisory = p.ID
 	}
-	_ = writeLine(l.up, a)
+	told = writeLine(l.up, a) == nil
 	l.close()
+	return told
 }
 
 func (l *launcher) close() {

@@ -12,6 +12,7 @@ import (
 	"creel/internal/gateway"
 	"creel/internal/gateway/evidence"
 	"creel/internal/gateway/launch"
+	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -43,7 +44,7 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 		o.Reason, o.Message, o.Hints = problem.ID, o.Message+", and none can start: "+problem.Error(), problem.Commands()
 		return o
 	case absent && record != nil:
-		o.Message += fmt.Sprintf("; an upgrade from %s to %s was interrupted, which the next start finishes", record.From, record.To)
+		o.Message += fmt.Sprintf("; an upgrade %s was interrupted, which the next start finishes", upgrade.Between(record.From, record.To))
 	}
 	if o.Verdict != health.OK {
 		if a, ok := advisory.Lookup(o.Reason); ok {
@@ -57,7 +58,7 @@ func (r *Runtime) Observe(ctx context.Context) gateway.Observation {
 		o.Hints = p.Commands()
 	} else if record != nil {
 		o.Caveats = append(o.Caveats, health.Caveat{Advisory: "gateway-upgrade-unfinished",
-			Message: fmt.Sprintf("an upgrade from %s to %s was interrupted; the gateway is healthy", record.From, record.To)})
+			Message: fmt.Sprintf("an upgrade %s was interrupted; the gateway is healthy", upgrade.Between(record.From, record.To))})
 		o.Hints = []string{"creel gateway start"}
 	}
 	if o.Drift = r.drift(o); len(o.Drift) > 0 {
@@ -77,6 +78,9 @@ func (r *Runtime) unusable(ctx context.Context, absent bool) *advisory.Problem {
 	record, _, err := r.records()
 	if err == nil && record == nil && r.cfg.Usable != nil {
 		err = r.cfg.Usable(ctx)
+	}
+	if _, explained := advisory.Of(err); !explained {
+		err = r.secretsGood(ctx)
 	}
 	problem, _ := advisory.Of(err)
 	return problem

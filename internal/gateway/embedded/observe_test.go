@@ -265,7 +265,7 @@ func TestObserveFaults(t *testing.T) {
 			if err := os.RemoveAll(w.g.File(state.TLSDir)); err != nil {
 				w.t.Fatal(err)
 			}
-		}, health.Unknown, "secrets-unusable", "", false},
+		}, health.Unknown, "secrets-absent", "", false},
 		{"marker gone", func(w *world) {
 			if err := os.Remove(w.g.Marker()); err != nil {
 				w.t.Fatal(err)

@@ -19,6 +19,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/credential"
+	"creel/internal/gateway"
 	"creel/internal/gateway/launch"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/host"
@@ -78,19 +79,25 @@ const (
 // ends it at once.
 func Serve(ctx context.Context, cfg ServeConfig) error {
 	launch, err := openLauncher()
+	logged := false
 	if err == nil {
-		err = serve(ctx, cfg, launch)
+		logged, err = serve(ctx, cfg, launch)
 	}
-	if err != nil {
-		launch.failed(err)
-		(&herald{managed: isManaged(), log: slog.New(slog.DiscardHandler)}).status("%s", credential.Redact(err.Error()))
+	if err == nil {
+		return nil
+	}
+	told := launch.failed(err)
+	(&herald{managed: isManaged(), log: slog.New(slog.DiscardHandler)}).status("%s", credential.Redact(err.Error()))
+	if told && logged {
+		return &gateway.Told{Err: err}
 	}
 	return err
 }
 
-func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
+// serve is Serve; logged says that the log holds the error.
+func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (logged bool, err error) {
 	if runtime.GOOS != "linux" {
-		return advisory.New("os-unsupported", "a gateway cannot run on "+runtime.GOOS, nil)
+		return false, advisory.New("os-unsupported", "a gateway cannot run on "+runtime.GOOS, nil)
 	}
 	debug.SetGCPercent(gcPercent)
 	debug.SetMemoryLimit(memoryLimit)
@@ -100,31 +107,31 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 
 	g := cfg.Gateway
 	if err := host.CheckSocketPath(g.Socket()); err != nil {
-		return err
+		return false, err
 	}
 	lock, err := lockDaemon(ctx, g)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() { err = errors.Join(err, lock.Unlock()) }()
 	// Nothing starts from files that an upgrade left half put back.
 	build, err := version.Identify()
 	if err != nil {
-		return err
+		return false, err
 	}
 	if err := upgrades(g, nil).Settle(build); err != nil {
-		return err
+		return false, err
 	}
 	// What writers that were killed left; it is in nobody's way.
 	swept := state.SweepGateway(g)
 	// A marker that is here now is of a daemon that was killed.
 	if err := state.RemoveIfExists(g.Marker()); err != nil {
-		return host.Explain(err, g.Marker())
+		return false, host.Explain(err, g.Marker())
 	}
 
 	file, err := openLog(g.Log(), logBytes, followStandardStreams(launch != nil))
 	if err != nil {
-		return host.Explain(fmt.Errorf("open log: %w", err), g.Log())
+		return false, host.Explain(fmt.Errorf("open log: %w", err), g.Log())
 	}
 	defer file.Close()
 	log := slog.New(slog.NewTextHandler(destination(cfg, file, launch), nil))
@@ -137,6 +144,7 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 			id = p.ID
 		}
 		log.Error("gateway ended", "advisory", id, "error", credential.Redact(err.Error()))
+		logged = true
 	}()
 
 	if swept != nil {
@@ -144,7 +152,7 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	}
 	material, err := loadMaterial(ctx, g)
 	if err != nil {
-		return err
+		return false, err
 	}
 	renewed := newCertificate(g, material, log)
 	in := ServerInput{Gateway: g, Driver: cfg.Driver, Material: material, Certificate: renewed.current, Version: version.Version(), BuildID: build, Log: log}
@@ -161,14 +169,14 @@ func serve(ctx context.Context, cfg ServeConfig, launch *launcher) (err error) {
 	p.leave()
 	switch {
 	case p.err != nil:
-		return p.err
+		return false, p.err
 	case err != nil:
-		return err
+		return false, err
 	case !p.entered && ctx.Err() == nil:
-		return errors.New("the server ended before it was ready")
+		return false, errors.New("the server ended before it was ready")
 	}
 	log.Info("gateway ended")
-	return nil
+	return false, nil
 }
 
 // lockDaemon takes the daemon lock. A daemon that is just ending is waited for.

@@ -54,8 +54,8 @@ func (r *Runtime) Start(ctx context.Context, report gateway.Progress) error {
 				}
 			}
 			hints := []string{"creel gateway restart"}
-			if a, _ := advisory.Lookup(o.Reason); a.Blocking {
-				hints = a.Commands // what a restart would not mend, or must not touch
+			if a, _ := advisory.Lookup(o.Reason); a.Blocking || o.Verdict == health.Unknown {
+				hints = o.Hints // what a restart would not mend, or must not touch
 			}
 			return advisory.New(o.Reason, fmt.Sprintf("gateway %s cannot be started", g.Name), errors.New(o.Message), hints...)
 		}

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -13,8 +15,13 @@ import (
 	"time"
 
 	"creel/internal/advisory"
+	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/gateway"
 	"creel/internal/gateway/launch"
 	"creel/internal/health"
+	"creel/internal/host"
+	"creel/internal/state"
 )
 
 func TestStartServesAndStops(t *testing.T) {
@@ -296,13 +303,74 @@ func TestStartUnderAFile(t *testing.T) {
 	}
 }
 
+// Without usable secrets no daemon is made, and who looks is told the same.
 func TestMissingSecrets(t *testing.T) {
 	w := newWorld(t, "good")
 	if err := os.RemoveAll(w.g.File("tls")); err != nil {
 		t.Fatal(err)
 	}
+	if o := w.r.Observe(context.Background()); !o.Absent || o.Reason != "secrets-absent" {
+		t.Errorf("Observe = %+v", o)
+	}
+	_, dialErr := w.r.Dial(context.Background())
+	if p, ok := advisory.Of(dialErr); !ok || p.ID != "gateway-not-running" || !slices.Contains(p.Commands(), "creel gateway secrets repair") {
+		t.Errorf("Dial = %v", dialErr)
+	}
 	err := w.r.Start(context.Background(), nil)
-	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-unusable" {
-		t.Errorf("Start = %v, want secrets-unusable", err)
+	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-absent" {
+		t.Errorf("Start = %v, want secrets-absent", err)
+	}
+	for _, path := range []string{w.g.Log(), w.g.Roots.Versions()} {
+		if _, err := os.Lstat(path); err == nil {
+			t.Errorf("%s was made all the same", path)
+		}
+	}
+}
+
+// A gateway that works is not stopped for one that cannot come up, and what is advised
+// does mend it.
+func TestRestartStopsNothingForWhatCannotStart(t *testing.T) {
+	w := newWorld(t, "good")
+	w.start()
+	before := w.marker()
+	path := filepath.Join(w.g.File(state.TLSDir), state.ServerDir, state.TLSCertFile)
+	if err := os.WriteFile(path, []byte("no certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	err := gateway.Restart(context.Background(), w.r, nil)
+	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-malformed" || !slices.Contains(p.Commands(), "creel gateway secrets repair --replace") {
+		t.Errorf("Restart = %v", err)
+	}
+	if alive, err := host.Alive(before.PID, before.ProcessStart); !alive || err != nil {
+		t.Errorf("the daemon was ended (%v)", err)
+	}
+	if _, err := bundle.Repair(context.Background(), w.r.Secrets(), time.Now(), bundle.RepairOptions{Replace: true}); err != nil {
+		t.Fatal(err)
+	}
+	if err := gateway.Restart(context.Background(), w.r, nil); err != nil {
+		t.Fatal(err)
+	}
+	if now := w.marker(); now.PID == before.PID {
+		t.Error("nothing was restarted")
+	}
+}
+
+// The marker of a daemon that was killed is still there, and is not believed.
+func TestDialAfterKill(t *testing.T) {
+	w := newWorld(t, "good")
+	w.start()
+	m := w.marker()
+	p, err := launch.OpenProcess(m.PID, m.ProcessStart)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	if err := errors.Join(p.Signal(launch.Kill), p.Wait(context.Background(), budget.GatewayStop)); err != nil {
+		t.Fatal(err)
+	}
+	awaitFree(w)
+	_, err = w.r.Dial(context.Background())
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-not-running" || !strings.Contains(err.Error(), "ended without saying so") {
+		t.Errorf("Dial = %v", err)
 	}
 }

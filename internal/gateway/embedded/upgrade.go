@@ -7,10 +7,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"creel/internal/advisory"
 	"creel/internal/budget"
+	"creel/internal/bundle"
+	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
 	"creel/internal/host"
@@ -18,7 +22,10 @@ import (
 	"creel/internal/version"
 )
 
-var _ gateway.Upgrader = (*Runtime)(nil)
+var (
+	_ gateway.Upgrader  = (*Runtime)(nil)
+	_ gateway.Startable = (*Runtime)(nil)
+)
 
 // runtimeName is this runtime in records.
 const runtimeName = "embedded"
@@ -81,6 +88,18 @@ func (w walker) Launch(ctx context.Context, s upgrade.Side, report gateway.Progr
 	if err := json.Unmarshal(s.Settings, &with); len(s.Settings) > 0 && err != nil {
 		return fmt.Errorf("read the settings of %s: %w", s, err)
 	}
+	moved := launch.Moved(w.cfg.Gateway, DefaultPort)
+	if err := w.bringUp(ctx, s, with, report); err != nil {
+		return err
+	}
+	if said := moved(w.Endpoint().Port); said != "" && !with.PortExplicit {
+		report(said)
+	}
+	return nil
+}
+
+// bringUp has the service start the gateway, where there is one, and else launches it.
+func (w walker) bringUp(ctx context.Context, s upgrade.Side, with settings, report gateway.Progress) error {
 	switch kept, err := w.kept(); {
 	case err != nil:
 		return err
@@ -112,7 +131,7 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 			Executable: sideOf(r.cfg.Gateway.Roots, "", o.Identity.BuildID, settings{}).Executable}
 		if u.Differs = o.Drift; len(o.Drift) > 0 {
 			u.Notes = append(u.Notes, "sandboxes go on; the API and the dashboards are away for a moment")
-			return u, r.refused(ctx, o)
+			return u, r.refused(ctx)
 		}
 		return u, nil
 	case !o.Absent:
@@ -127,12 +146,12 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, _ gateway.UpgradeOptions) (ga
 		return u, err
 	case record != nil:
 		u.From = program(record.From)
-		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade from %s to %s was interrupted", record.From, record.To))
+		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade %s was interrupted", upgrade.Between(record.From, record.To)))
 	case served != nil && !served.SameProgram(to):
 		u.From = program(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("the gateway that ran last was another build of creel (%s; this is %s)", served, to))
 	default:
-		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, and nothing of it differs from what would be started", r.cfg.Gateway.Name), nil)
+		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, so that there is nothing to upgrade", r.cfg.Gateway.Name), nil)
 	}
 	u.Notes = append(u.Notes, "no gateway runs; the new one is started")
 	return u, nil
@@ -153,11 +172,14 @@ func (r *Runtime) records() (*upgrade.Record, *upgrade.Side, error) {
 
 // refused is why this build could not take over from a daemon that runs. Whether the
 // database is whole is not asked: a daemon writes to it.
-func (r *Runtime) refused(ctx context.Context, o gateway.Observation) error {
+func (r *Runtime) refused(ctx context.Context) error {
 	if _, _, err := r.records(); err != nil {
 		return err
 	}
-	if err := r.bindable(ctx, o.Endpoint); err != nil {
+	if err := r.bindable(ctx, r.Endpoint()); err != nil {
+		return err
+	}
+	if err := r.secretsGood(ctx); err != nil {
 		return err
 	}
 	if r.cfg.Usable == nil {
@@ -167,6 +189,28 @@ func (r *Runtime) refused(ctx context.Context, o gateway.Observation) error {
 		return problem
 	}
 	return nil
+}
+
+// Startable implements gateway.Startable.
+func (r *Runtime) Startable(ctx context.Context) error {
+	err := r.refused(ctx)
+	if err == nil {
+		err = r.placeable()
+	}
+	if err == nil {
+		_, err = Self(r.cfg.Gateway.Roots)
+	}
+	return err
+}
+
+// secretsGood reports why no daemon would prove itself with the bootstrap secrets that
+// are there now.
+func (r *Runtime) secretsGood(ctx context.Context) error {
+	snapshot, err := dirstore.New(r.cfg.Gateway).Load(ctx, dirstore.Requirements())
+	if err != nil {
+		return fmt.Errorf("load bootstrap secrets: %w", err)
+	}
+	return bundle.Inspect(snapshot, dirstore.Requirements(), time.Now()).Problem()
 }
 
 // Upgrade implements gateway.Upgrader.
@@ -191,24 +235,18 @@ func (r *Runtime) Upgrade(ctx context.Context, _ gateway.UpgradeOptions, report 
 		report(fmt.Sprintf("gateway %s is running (pid %d), and nothing of it differs from what would be started", g.Name, o.Identity.PID))
 		return nil
 	}
-	if err := r.refused(ctx, o); err != nil {
-		return err
-	}
-	if err := r.placeable(); err != nil {
+	if err := r.Startable(ctx); err != nil {
 		return err
 	}
 	to, err := r.wanted()
 	if err != nil {
 		return err
 	}
-	if _, err := Self(g.Roots); err != nil {
-		return err
-	}
 	from := sideOf(g.Roots, o.Identity.Version, o.Identity.BuildID, settings{Port: o.Endpoint.Port})
 	if err := keepRunning(o.Identity, from.Executable); err != nil {
 		return advisory.New("gateway-upgrade-no-way-back", fmt.Sprintf("gateway %s is not stopped", g.Name), err)
 	}
-	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
+	report(fmt.Sprintf("upgrading gateway %s %s", g.Name, upgrade.Between(from, to)))
 	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
 }
 

@@ -2,10 +2,13 @@ package launch
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 
 	"creel/internal/gateway"
+	"creel/internal/host"
 	"creel/internal/state"
 )
 
@@ -30,6 +33,28 @@ func CheckEndpoint(e gateway.Endpoint) error {
 		return fmt.Errorf("port %d does not exist", e.Port)
 	}
 	return nil
+}
+
+// Moved says why a gateway that was started is not where its clients look: at the
+// recorded endpoint, else at byDefault. It is asked before the start, and what it returns
+// after it, with the port that the gateway took; "" where it is there.
+func Moved(g state.Gateway, byDefault int) func(port int) string {
+	last, err := ReadEndpoint(g)
+	wanted := last.Port
+	if wanted == 0 {
+		wanted = byDefault
+	}
+	return func(port int) string {
+		switch u, held := host.PortHolder(wanted); {
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return fmt.Sprintf("warning: where gateway %s was before cannot be read (%s: %s); it is on port %d now", g.Name, state.EndpointFile, err, port)
+		case port == wanted:
+			return ""
+		case held:
+			return fmt.Sprintf("warning: port %d is taken by %s; gateway %s is on port %d instead", wanted, u, g.Name, port)
+		}
+		return fmt.Sprintf("warning: port %d was taken; gateway %s is on port %d instead", wanted, g.Name, port)
+	}
 }
 
 // ReadEndpoint reads endpoint.json; an error leaves the endpoint empty.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -41,9 +42,9 @@ func (f *StartFailure) Error() string {
 	if f.Said != "" {
 		b.WriteString(": " + f.Said)
 	}
-	if len(f.Log) > 0 {
+	if rest := f.rest(); len(rest) > 0 {
 		fmt.Fprintf(&b, "\nlast lines of %s:", f.LogPath)
-		for _, l := range f.Log {
+		for _, l := range rest {
 			b.WriteString("\n  | " + l)
 		}
 	}
@@ -54,6 +55,16 @@ func (f *StartFailure) Error() string {
 		}
 	}
 	return b.String()
+}
+
+// rest are the lines of the log that do not repeat what the daemon said itself.
+func (f *StartFailure) rest() []string {
+	said, _, _ := strings.Cut(f.Said, "\n")
+	if said == "" {
+		return f.Log
+	}
+	quoted := strings.Trim(strconv.Quote(said), `"`)
+	return slices.DeleteFunc(slices.Clone(f.Log), func(l string) bool { return strings.Contains(l, said) || strings.Contains(l, quoted) })
 }
 
 // Ended describes how a process ended before it became ready.

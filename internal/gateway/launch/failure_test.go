@@ -58,3 +58,12 @@ func TestLastLines(t *testing.T) {
 		t.Errorf("lastLines = %d lines, first %q, last %.20q", len(got), got[0], got[len(got)-1])
 	}
 }
+
+// What the daemon said is not said again by what it wrote.
+func TestFailureSaysItOnce(t *testing.T) {
+	f := &StartFailure{Ended: "exited with code 1", Said: `open "x": no`, LogPath: "gateway.log",
+		Log: []string{"gateway starts", `level=ERROR error="open \"x\": no"`, `error: open "x": no`}}
+	if got, want := f.Error(), "exited with code 1: open \"x\": no\nlast lines of gateway.log:\n  | gateway starts"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}

@@ -29,11 +29,12 @@ func MarkOf(gateway string, pid int, start uint64, at time.Time) Mark {
 	return Mark{Version: markerVersion, Gateway: gateway, PID: pid, ProcessStart: start, StartedAt: at}
 }
 
-func (m Mark) about() Mark { return m }
+// About is which process the marker is about.
+func (m Mark) About() Mark { return m }
 
 // Marker is a JSON document that embeds a Mark.
 type Marker interface {
-	about() Mark
+	About() Mark
 	// Check says what is wrong with the other fields that something is decided by.
 	Check() error
 }
@@ -59,7 +60,7 @@ func ParseMarker[M Marker](b []byte, gateway string) (M, error) {
 	if err := state.ParseDocument(b, markerVersion, &m); err != nil {
 		return none, err
 	}
-	p := m.about()
+	p := m.About()
 	switch {
 	case p.Gateway != gateway:
 		return none, fmt.Errorf("it is of gateway %q, not %q", p.Gateway, gateway)

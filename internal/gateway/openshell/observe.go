@@ -16,6 +16,7 @@ import (
 	"creel/internal/gateway/client"
 	"creel/internal/gateway/evidence"
 	"creel/internal/gateway/launch"
+	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
 	"creel/internal/host"
 	"creel/internal/state"
@@ -74,7 +75,7 @@ func (r *Runtime) observe(ctx context.Context) (gateway.Observation, marker) {
 			o.Reason, o.Message, o.Hints = p.ID, o.Message+", and none can start: "+p.Error(), p.Commands()
 			return o, m
 		} else if record != nil {
-			o.Message += fmt.Sprintf("; an upgrade from %s to %s was interrupted, which the next start finishes", record.From, record.To)
+			o.Message += fmt.Sprintf("; an upgrade %s was interrupted, which the next start finishes", upgrade.Between(record.From, record.To))
 		}
 	}
 	if o.Verdict != health.OK {

@@ -17,6 +17,7 @@ import (
 	"creel/internal/bundle/dirstore"
 	"creel/internal/gateway"
 	"creel/internal/gateway/client"
+	"creel/internal/gateway/evidence"
 	"creel/internal/gateway/launch"
 	"creel/internal/state"
 )
@@ -71,15 +72,13 @@ func (r *Runtime) Endpoint() gateway.Endpoint {
 	return e
 }
 
-// Dial connects with the client certificate, and refuses a version whose sandbox
-// API is another.
+// Dial connects with the client certificate to a process that lives, and refuses a
+// version whose sandbox API is another. Where none lives it says so as Observe would.
 func (r *Runtime) Dial(ctx context.Context) (gateway.Client, error) {
-	m, err := readMarker(r.cfg.Gateway)
-	switch {
-	case errors.Is(err, os.ErrNotExist):
-		return nil, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running", r.cfg.Gateway.Name), nil)
-	case err != nil:
-		return nil, err
+	var c evidence.Chain
+	m, _ := r.askProcess(&c)
+	if c.Broken() {
+		return nil, advisory.New(c.Reason, fmt.Sprintf("gateway %s cannot be asked: %s", r.cfg.Gateway.Name, c.Message), nil)
 	}
 	access, err := r.access(ctx, m)
 	if err != nil {
@@ -108,7 +107,7 @@ func (r *Runtime) access(ctx context.Context, m marker) (gateway.Access, error) 
 func (r *Runtime) Logs(ctx context.Context, w io.Writer, lines int, follow bool) error {
 	err := launch.ReadLog(ctx, w, r.log(), lines, follow)
 	if errors.Is(err, os.ErrNotExist) {
-		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), err)
+		return advisory.New("gateway-log-missing", fmt.Sprintf("gateway %s has no log", r.cfg.Gateway.Name), nil)
 	}
 	return err
 }

@@ -194,3 +194,21 @@ func FuzzParseMarker(f *testing.F) {
 		}
 	})
 }
+
+// The marker of a process that has ended says nothing of where a gateway could be asked.
+func TestDialAfterTheEnd(t *testing.T) {
+	r := home(t, nil)
+	_, err := r.Dial(t.Context())
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-not-running" {
+		t.Errorf("never started: %v", err)
+	}
+	// Nobody's number: beyond what the kernel gives.
+	m := marker{Mark: launch.MarkOf("creel", 1<<30, 1, time.Unix(1, 0)), Driver: driverName, Port: 1, Binary: "/nowhere", EnvironmentHash: "x"}
+	if err := writeMarker(r.cfg.Gateway, m); err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Dial(t.Context())
+	if p, ok := advisory.Of(err); !ok || p.ID != "gateway-not-running" {
+		t.Errorf("after its end: %v", err)
+	}
+}

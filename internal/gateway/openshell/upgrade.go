@@ -10,6 +10,7 @@ import (
 	"creel/internal/budget"
 	"creel/internal/bundle"
 	"creel/internal/gateway"
+	"creel/internal/gateway/launch"
 	"creel/internal/gateway/release"
 	"creel/internal/gateway/upgrade"
 	"creel/internal/health"
@@ -21,6 +22,7 @@ import (
 var (
 	_ gateway.Upgrader  = (*Runtime)(nil)
 	_ gateway.Disturber = (*Runtime)(nil)
+	_ gateway.Startable = (*Runtime)(nil)
 )
 
 // upgrades is where this gateway's upgrades take place.
@@ -123,12 +125,12 @@ func (r *Runtime) PlanUpgrade(ctx context.Context, options gateway.UpgradeOption
 	switch {
 	case record != nil:
 		u.From = shown(record.From)
-		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade from %s to %s was interrupted", record.From, record.To))
+		u.Differs = append(u.Differs, fmt.Sprintf("an upgrade %s was interrupted", upgrade.Between(record.From, record.To)))
 	case served != nil && !served.SameProgram(upgrade.Side{Version: c.told}):
 		u.From = shown(*served)
 		u.Differs = append(u.Differs, fmt.Sprintf("version %s ran last", served))
 	case err == nil:
-		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, and nothing of it differs from what would be started", r.cfg.Gateway.Name), nil)
+		return u, advisory.New("gateway-not-running", fmt.Sprintf("gateway %s is not running, so that there is nothing to upgrade", r.cfg.Gateway.Name), nil)
 	}
 	u.Notes = append(u.Notes, "no gateway runs; the new one is started")
 	return u, err
@@ -221,8 +223,30 @@ func (r *Runtime) replace(ctx context.Context, o gateway.Observation, m marker, 
 	if err = errors.Join(err, sideErr); err != nil {
 		return advisory.New("gateway-upgrade-no-way-back", fmt.Sprintf("gateway %s is not stopped", g.Name), err)
 	}
-	report(fmt.Sprintf("upgrading gateway %s from %s to %s", g.Name, from, to))
+	report(fmt.Sprintf("upgrading gateway %s %s", g.Name, upgrade.Between(from, to)))
 	return r.upgrades().Replace(ctx, walker{r}, from, to, report)
+}
+
+// Startable implements gateway.Startable. As before a start, bootstrap secrets that
+// nobody uses are repaired.
+func (r *Runtime) Startable(ctx context.Context) error {
+	if err := host.CheckWritable(r.cfg.Gateway.Dir()); err != nil {
+		return err
+	}
+	record, served, err := r.records()
+	if err != nil {
+		return err
+	}
+	c, err := r.choose(ctx, lastVersion(record, served), gateway.UpgradeOptions{})
+	if err != nil {
+		return err
+	}
+	if r.cfg.PortExplicit && r.cfg.Port != 0 && r.cfg.Port != r.Endpoint().Port {
+		if _, err := r.choosePort(ctx); err != nil {
+			return err
+		}
+	}
+	return r.secretsFor(ctx, c)
 }
 
 // side is the gateway of a program on a port.
@@ -265,9 +289,13 @@ func (r *Runtime) bring(ctx context.Context, options gateway.UpgradeOptions, rep
 	if err := r.secretsFor(ctx, c); err != nil {
 		return err
 	}
+	moved := launch.Moved(g, DefaultPort)
 	port, err := r.choosePort(ctx)
 	if err != nil {
 		return err
+	}
+	if said := moved(port); said != "" && !r.cfg.PortExplicit {
+		report(said)
 	}
 	to, err := r.side(c, port)
 	switch {
@@ -304,5 +332,5 @@ func (r *Runtime) unfinished() []health.Caveat {
 		return nil
 	}
 	return []health.Caveat{{Advisory: "gateway-upgrade-unfinished",
-		Message: fmt.Sprintf("an upgrade from %s to %s was interrupted; the gateway is healthy", record.From, record.To)}}
+		Message: fmt.Sprintf("an upgrade %s was interrupted; the gateway is healthy", upgrade.Between(record.From, record.To))}}
 }

@@ -297,11 +297,11 @@ func TestStartSaysWhy(t *testing.T) {
 	if err := w.r.Stop(t.Context(), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.RemoveAll(w.g.File(state.TLSDir)); err != nil {
+	if err := os.WriteFile(w.g.File(state.CredentialKeyFile), []byte("no key"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	err := w.r.Start(t.Context(), nil)
-	if p, ok := advisory.Of(err); !ok || p.ID != "secrets-unusable" || !strings.Contains(err.Error(), "gateway failed to start") {
+	if p, ok := advisory.Of(err); !ok || p.ID != "credential-key-unusable" || !strings.Contains(err.Error(), "gateway failed to start") {
 		t.Errorf("Start = %v", err)
 	}
 	if calls := w.manager().Calls; calls[len(calls)-1] != "stop "+service.UnitName("creel") {

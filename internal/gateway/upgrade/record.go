@@ -45,6 +45,15 @@ func (s Side) String() string {
 	return fmt.Sprintf("%s (build %.12s)", v, s.Build)
 }
 
+// Between is what an upgrade replaces by what: "from 1 to 2", or "from 1 to other
+// settings".
+func Between(from, to Side) string {
+	if from.SameProgram(to) {
+		return fmt.Sprintf("from %s to other settings", from)
+	}
+	return fmt.Sprintf("from %s to %s", from, to)
+}
+
 // SameProgram reports that both are known to be the same build.
 func (s Side) SameProgram(other Side) bool {
 	if s.Build != "" || other.Build != "" {

@@ -169,3 +169,16 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// An upgrade that changes settings only is not called one from a version to the same.
+func TestBetween(t *testing.T) {
+	old := Side{Version: "1.0.0", Build: "aaaa"}
+	for want, to := range map[string]Side{
+		"from 1.0.0 (build aaaa) to 1.1.0 (build bbbb)": {Version: "1.1.0", Build: "bbbb"},
+		"from 1.0.0 (build aaaa) to other settings":     {Version: "1.0.0", Build: "aaaa"},
+	} {
+		if got := Between(old, to); got != want {
+			t.Errorf("%q, want %q", got, want)
+		}
+	}
+}

@@ -278,7 +278,7 @@ func (w *walk) launchOld(ctx context.Context, failure error) error {
 	err := w.forget()
 	_ = os.RemoveAll(kept(w.Gateway))
 	w.after("finished")
-	what := fmt.Sprintf("gateway %s was not upgraded from %s to %s; the old one is back", w.Gateway.Name, w.rec.From, w.rec.To)
+	what := fmt.Sprintf("gateway %s was not upgraded %s; the old one is back", w.Gateway.Name, Between(w.rec.From, w.rec.To))
 	if w.rec.From.SameProgram(w.rec.To) {
 		what = fmt.Sprintf("gateway %s was not restarted with other settings; it is back with those that it had", w.Gateway.Name)
 	}
@@ -293,7 +293,7 @@ func (w *walk) launchOld(ctx context.Context, failure error) error {
 // start tries again.
 func (w *walk) stranded(why string) error {
 	return advisory.New("gateway-upgrade-stranded",
-		fmt.Sprintf("gateway %s was not upgraded from %s to %s, and the old one is not back: %s", w.Gateway.Name, w.rec.From, w.rec.To, why), nil)
+		fmt.Sprintf("gateway %s was not upgraded %s, and the old one is not back: %s", w.Gateway.Name, Between(w.rec.From, w.rec.To), why), nil)
 }
 
 // putBack puts the kept files back while no daemon can start.
