@@ -53,16 +53,16 @@ func TestStart(t *testing.T) {
 	}
 	w.pod()
 	w.status(waiting("ContainerCreating", ""))
+	var p progress
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		w.eventually("secrets are issued", func() bool {
+		w.eventually("secrets are issued, and the pod is waited for", func() bool {
 			status, _ := w.Do(t, "GET", w.path("api/v1", "secrets", bundle.SSHHandshake), nil)
-			return status == 200
+			return status == 200 && strings.Contains(p.String(), "waiting: ")
 		})
 		w.serve("0.0.88", "")
 	}()
-	var p progress
 	if err := w.runtime().Start(within(t, 30*time.Second), p.report); err != nil {
 		t.Fatalf("%v\n%s", err, &p)
 	}
