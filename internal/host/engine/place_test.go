@@ -73,7 +73,7 @@ func TestNoEngineToBeHad(t *testing.T) {
 		make       func(t *testing.T, path string)
 		id, says   string
 	}{
-		{"nothing", "", func(*testing.T, string) {}, "engine-missing", "other places"},
+		{"nothing", "", func(*testing.T, string) {}, "engine-missing", "docker.sock, "},
 		{"nothing where somebody said", "unix://", func(*testing.T, string) {}, "engine-unreachable", "(flag)"},
 		{"a file", "", func(t *testing.T, path string) {
 			if err := os.WriteFile(path, nil, 0o600); err != nil {
@@ -117,6 +117,20 @@ func TestNoEngineToBeHad(t *testing.T) {
 				t.Errorf("exec: %v", again)
 			}
 		})
+	}
+}
+
+// Where nothing is said in a line, however many places there are; one that somebody
+// named is said as it was named, with where that was.
+func TestMissing(t *testing.T) {
+	env := map[string]string{"HOME": "/h", "XDG_RUNTIME_DIR": "/run/user/7"}
+	of := func() error { return missing(Places(Options{Getenv: func(n string) string { return env[n] }, UID: 7})) }
+	if got, want := of().Error(), "find a container engine: no socket of Docker or Podman at /var/run/docker.sock, /run/user/7/docker.sock, 3 other places"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+	env["DOCKER_HOST"] = "unix:///nowhere"
+	if got, want := of().Error(), "find a container engine: nothing is at unix:///nowhere (DOCKER_HOST)"; got != want {
+		t.Errorf("%q, want %q", got, want)
 	}
 }
 
