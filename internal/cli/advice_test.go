@@ -8,8 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"creel/internal/desired"
 	"creel/internal/gateway"
 	"creel/internal/health"
+	"creel/internal/state"
 )
 
 // Where a command is about one sandbox, no next command leaves its name to be filled
@@ -31,9 +33,16 @@ func TestAdviceNamesTheSandbox(t *testing.T) {
 		{ExitFailed, "dashboard --json", `"creel logs claw"`},
 		{ExitUsage, "connect", "creel exec claw -- /bin/sh -c pwd"},
 		{ExitUsage, "connect claw", "creel exec claw -- /bin/sh -c pwd"},
+		// Nobody is to run what was given as a name.
+		{ExitUsage, "connect a;touch", "name-invalid"},
+		{ExitUsage, "dashboard a;touch --port 99999", "name-invalid"},
+		{ExitUsage, "dashboard a;touch --port 99999 --json", "name-invalid"},
 	} {
 		p.must(c.code, strings.Fields(c.args)...)
 		text := p.out.String() + p.err.String()
+		if strings.Contains(text, "creel exec a;") || strings.Contains(text, "creel dashboard a;") {
+			t.Errorf("creel %s advises what it was given:\n%s", c.args, text)
+		}
 		if !strings.Contains(text, c.want) || strings.Contains(text, "SANDBOX") {
 			t.Errorf("creel %s says:\n%s", c.args, text)
 		}
@@ -160,5 +169,28 @@ func TestRotateAwaitsThePage(t *testing.T) {
 	p.must(ExitOK, "dashboard", "--rotate-token", "--yes")
 	if text := p.err.String(); !strings.Contains(text, "its page does not open yet") || strings.Contains(text, "reset by peer") {
 		t.Errorf("it says:\n%s", text)
+	}
+}
+
+// One in a cluster leaves nothing on disk before it serves, and its secrets may have
+// been made there: it keeps its runtime, so that uninstall still asks the cluster.
+func TestBegun(t *testing.T) {
+	g := state.Roots{Config: t.TempDir(), State: t.TempDir()}.Gateway("g")
+	for runtime, want := range map[string]bool{desired.Embedded: false, desired.OpenShell: false, desired.Kubernetes: true, desired.External: true} {
+		if got := begun(g, desired.Document{Runtime: runtime}); got != want {
+			t.Errorf("%s: begun %v, want %v", runtime, got, want)
+		}
+	}
+}
+
+// The unit of a gateway of which nothing else is left is taken back all the same.
+func TestUninstallServiceOfWhatIsGone(t *testing.T) {
+	p := newProgram(t)
+	asked := ""
+	p.change = func(d *Deps) {
+		d.UninstallService = func(_ context.Context, name string, _ gateway.Progress) (bool, error) { asked = name; return true, nil }
+	}
+	if p.must(ExitOK, "gateway", "uninstall-service", "--gateway", "gone"); asked != "gone" {
+		t.Errorf("asked for %q", asked)
 	}
 }

@@ -54,7 +54,11 @@ func (a *app) gatewayNames() (names []string, problem *ProblemDocument, err erro
 		problem = problemDocument(advisory.New("state-unreadable", "not every gateway may be listed", err))
 	}
 	for _, name := range all {
-		if sandbox.CheckName(name) == nil { // what no gateway is called is none
+		if sandbox.CheckName(name) != nil { // what no gateway is called is none
+			continue
+		}
+		// Nor is what a command left that found nothing.
+		if there, err := roots.Gateway(name).SetUp(); there || err != nil {
 			names = append(names, name)
 		}
 	}

@@ -35,7 +35,10 @@ var shell = []string{"/bin/sh", "-c", `if command -v bash >/dev/null; then exec 
 func (a *app) connect(ctx context.Context, name string) error {
 	in, ok := a.Streams.In.(*os.File)
 	if !ok || !term.IsTerminal(int(in.Fd())) || !a.Streams.OutTerminal.TTY {
-		return errors.Join(a.mean(name), usage("terminal-needed", "standard input and output are not a terminal"))
+		if err := a.mean(name); err != nil {
+			return err
+		}
+		return usage("terminal-needed", "standard input and output are not a terminal")
 	}
 	return a.withRunning(ctx, name, func(c gateway.Client, s gateway.Inspection) (err error) {
 		e := gateway.Exec{SandboxID: s.ID, Command: shell, TTY: true, Stdin: in, Stdout: a.Streams.Out,

@@ -74,7 +74,10 @@ func with(board desired.Dashboard, given []declaration) (desired.Dashboard, erro
 // sandbox's name.
 func (a *app) declareDashboard(cmd *cobra.Command, name string, given []declaration, yes bool) (string, error) {
 	if _, err := with(desired.Dashboard{}, given); err != nil { // nobody need be asked
-		return "", errors.Join(a.mean(name), err)
+		if err := a.mean(name); err != nil {
+			return "", err
+		}
+		return "", err
 	}
 	return name, a.changeForwards(cmd, name, func(c forwardChange) (err error) {
 		name = c.was.Name

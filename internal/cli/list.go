@@ -243,7 +243,7 @@ func problemDocument(err error) *ProblemDocument {
 // sayProblem prints a problem as talk.
 func (a *app) sayProblem(p *ProblemDocument) {
 	verdict := a.Streams.ErrTerminal.Verdict(ui.MarkUnknown) + " "
-	if p.Advisory == "gateway-not-set-up" {
+	if noGateway(p) {
 		verdict = "" // that is known
 	}
 	a.Streams.Say("%s%s", verdict, p.Message)

@@ -97,7 +97,7 @@ since, is not touched. Doing it again changes nothing.`,
 		Example: "  creel gateway uninstall-service",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			l, g, err := a.lock(cmd)
+			l, g, err := a.lockAny(cmd) // also of a gateway of which nothing but the unit is left
 			if err != nil {
 				return err
 			}

@@ -42,10 +42,10 @@ func setUp(g state.Gateway) error {
 
 // begun reports whether a recorded gateway has come to be, and with it its runtime. It
 // counts as one where that cannot be told: one that somebody else runs leaves no trace
-// here.
+// here, and one in a cluster none before it serves, when its secrets may be there.
 func begun(g state.Gateway, recorded desired.Document) bool {
 	yes, err := g.Begun()
-	return yes || err != nil || recorded.Runtime == desired.External
+	return yes || err != nil || recorded.Runtime == desired.External || recorded.Runtime == desired.Kubernetes
 }
 
 // runtime is the runtime of a gateway that has been set up.
@@ -210,8 +210,11 @@ func (a *app) mean(name string) error {
 	if err != nil {
 		doc = desired.Document{} // that it cannot be read is not what ended the command
 	}
-	a.Streams.Sandbox, err = wantedSandbox(doc, name)
-	return err
+	if name, err = wantedSandbox(doc, name); err != nil {
+		return err
+	}
+	a.Streams.Sandbox = name
+	return nil
 }
 
 // completeSandbox offers the recorded sandboxes' names to a shell. It asks no

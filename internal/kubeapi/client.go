@@ -93,6 +93,9 @@ func (c *Client) Caveats() []health.Caveat { return c.caveats }
 // cluster.
 func (c *Client) Kubectl(command string) string { return c.options.Kubectl(command) }
 
+// KubectlCluster is Kubectl for what is about no namespace, or all of them.
+func (c *Client) KubectlCluster(command string) string { return c.options.KubectlCluster(command) }
+
 // Path is that of the objects of a kind in the namespace, or of one of them:
 // Path("api/v1", "secrets", "a") is /api/v1/namespaces/NAMESPACE/secrets/a.
 func (c *Client) Path(api, resource string, name ...string) string {

@@ -13,6 +13,9 @@ func (o Options) Kubectl(command string) string {
 	return fmt.Sprintf("kubectl%s --namespace %s %s", o.reach(), advisory.Quote(o.Namespace), command)
 }
 
+// KubectlCluster is Kubectl for what is about no namespace, or all of them.
+func (o Options) KubectlCluster(command string) string { return "kubectl" + o.reach() + " " + command }
+
 // reach are the flags with which kubectl finds the cluster.
 func (o Options) reach() string {
 	var flags string
@@ -29,14 +32,13 @@ func (o Options) reach() string {
 // they are about whichever kubectl has selected. What is missing when something is
 // forbidden is for those to say who asked.
 func (o Options) aim(err error) error {
-	flags := o.reach()
 	p, explained := advisory.Of(err)
-	if flags == "" || !explained || len(p.Hints) > 0 || p.ID == "cluster-forbidden" {
+	if o.reach() == "" || !explained || len(p.Hints) > 0 || p.ID == "cluster-forbidden" {
 		return err
 	}
 	for _, command := range p.Commands() {
 		if rest, ok := strings.CutPrefix(command, "kubectl "); ok {
-			command = "kubectl" + flags + " " + rest
+			command = o.KubectlCluster(rest)
 		}
 		p.Hints = append(p.Hints, command)
 	}

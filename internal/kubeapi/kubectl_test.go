@@ -25,6 +25,9 @@ func TestCommandsAreAboutTheClusterThatIsMeant(t *testing.T) {
 	if got, want := o.Kubectl("get pods"), flags+"--namespace claws get pods"; got != want {
 		t.Errorf("%q, want %q", got, want)
 	}
+	if got, want := o.KubectlCluster("get nodes"), flags+"get nodes"; got != want {
+		t.Errorf("%q, want %q", got, want)
+	}
 	aimed := func(what string, err error) {
 		t.Helper()
 		p, ok := advisory.Of(err)

@@ -53,7 +53,7 @@ func (s *Store) advise(ctx context.Context, err error) error {
 	case errors.As(err, &held):
 		p.Hints = []string{s.api.Kubectl(held.Command())}
 	case p.ID == "secrets-not-applicable":
-		p.Hints = []string{s.api.Kubectl("get statefulsets"), "kubectl get statefulsets --all-namespaces"}
+		p.Hints = []string{s.api.Kubectl("get statefulsets"), s.api.KubectlCluster("get statefulsets --all-namespaces")}
 	case p.ID == "cluster-forbidden":
 		p.Hints = s.api.Grant(ctx, kubeapi.Role{Name: "creel-secrets", Verbs: "get,create,update,delete", Resources: "secrets"},
 			kubeapi.Role{Name: "creel-roll", Verbs: "get,patch", Resources: "statefulsets.apps"})

@@ -73,7 +73,7 @@ func Naming(command, sandbox string) string {
 	words := strings.Split(command, " ")
 	for i, w := range words {
 		if w == "SANDBOX" {
-			words[i] = sandbox
+			words[i] = advisory.Quote(sandbox)
 		}
 	}
 	return strings.Join(words, " ")

@@ -45,7 +45,7 @@ func (c *cluster) readSet(ctx context.Context) (rollout.StatefulSet, error) {
 const absentSet = "gateway-statefulset-absent"
 
 func (c *cluster) absent(why string) error {
-	return advisory.New(absentSet, why, nil, "kubectl get statefulsets --all-namespaces", c.api.Kubectl("get statefulsets,pods"))
+	return advisory.New(absentSet, why, nil, c.api.KubectlCluster("get statefulsets --all-namespaces"), c.api.Kubectl("get statefulsets,pods"))
 }
 
 // advise adds to an error about a missing right how it is granted.
