@@ -169,9 +169,9 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) {
 	if _, err := httpstream.Handshake(r, w, []string{"portforward.k8s.io"}); err != nil {
 		return
 	}
-	streams := make(chan httpstream.Stream, 8)
-	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, _ <-chan struct{}) error {
-		streams <- s
+	streams := make(chan opened, 8)
+	conn := spdy.NewResponseUpgrader().UpgradeResponse(w, r, func(s httpstream.Stream, replied <-chan struct{}) error {
+		streams <- opened{s, replied}
 		return nil
 	})
 	if conn == nil {
@@ -186,7 +186,7 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) {
 		delete(n.forwards, conn)
 		n.mu.Unlock()
 	}()
-	half := map[string]httpstream.Stream{}
+	half := map[string]opened{}
 	for {
 		select {
 		case <-conn.CloseChan():
@@ -203,9 +203,24 @@ func (n *Node) forward(w http.ResponseWriter, r *http.Request) {
 			if s.Headers().Get(streamType) == "error" {
 				data, problem = other, s
 			}
-			go join(pod.Pod, data, problem)
+			go func() {
+				for _, s := range []opened{data, problem} {
+					select { // the client takes what ends before the reply for a refusal
+					case <-s.replied:
+					case <-conn.CloseChan():
+						return
+					}
+				}
+				join(pod.Pod, data.Stream, problem.Stream)
+			}()
 		}
 	}
+}
+
+// opened is a stream, and when the client has been told that it is one.
+type opened struct {
+	httpstream.Stream
+	replied <-chan struct{}
 }
 
 // join copies between a stream and a port of the pod.
