@@ -192,8 +192,7 @@ func (g *graph) uninstall(ctx context.Context, name string, plan bool, report ga
 }
 
 // inGateway lists the sandboxes that only the gateway itself can remove, because it
-// runs them in containers of its own.
-// Where it cannot be asked they stay, which is said.
+// runs them in containers of its own. Where it does not answer they stay, which is said.
 func inGateway(ctx context.Context, runtime gateway.Runtime) (names []string, stays string) {
 	if runtime.Name() != desired.OpenShell {
 		return nil, ""

@@ -45,15 +45,17 @@ func Moved(g state.Gateway, byDefault int) func(port int) string {
 		wanted = byDefault
 	}
 	return func(port int) string {
-		switch u, held := host.PortHolder(wanted); {
-		case err != nil && !errors.Is(err, fs.ErrNotExist):
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return fmt.Sprintf("warning: where gateway %s was before cannot be read (%s: %s); it is on port %d now", g.Name, state.EndpointFile, err, port)
-		case port == wanted:
-			return ""
-		case held:
-			return fmt.Sprintf("warning: port %d is taken by %s; gateway %s is on port %d instead", wanted, u, g.Name, port)
 		}
-		return fmt.Sprintf("warning: port %d was taken; gateway %s is on port %d instead", wanted, g.Name, port)
+		if port == wanted {
+			return ""
+		}
+		by := "was taken"
+		if u, held := host.PortHolder(wanted); held {
+			by = "is taken by " + u.String()
+		}
+		return fmt.Sprintf("warning: port %d %s; gateway %s is on port %d instead", wanted, by, g.Name, port)
 	}
 }
 
